@@ -93,7 +93,7 @@ class LetterFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     ``kind`` is one of ``KINDS``, ``regime`` is ``gdpr``, ``ccpa`` or ``none``. ``settled_on`` is the day of the read
     that the answer rests on (UTC), ``ground`` the code of a refusal, ``kept`` how many codes the system keeps without
-    details, ``package`` the name of the access package.
+    details, ``package`` the name of the access package, ``erased_on`` the day of an erasure before nothing was found.
     """
 
     kind: str
@@ -107,6 +107,7 @@ class LetterFacts(msgspec.Struct, frozen=True, kw_only=True):
     review_on: date | None = None
     kept: int = 0
     package: str = ""
+    erased_on: date | None = None
 
 
 class Letter(NamedTuple):
@@ -145,6 +146,8 @@ class LetterWriter:
 
     def __init__(self, folder: Path, lang: str) -> None:
         self._folder, self.lang = folder, lang
+        #: What letters said in another language than theirs, by its key: it is not given in this one.
+        self.foreign: set[str] = set()
         self._settings = _settings(folder / SETTINGS)
         self._words = _read(self._place(f"{lang}.toml"), LetterWords)
         self._number = language(lang).number
@@ -160,11 +163,13 @@ class LetterWriter:
     def reason(self, facts: LetterFacts) -> str | None:
         """The words for why a request is refused or takes longer; None where none were given."""
         if facts.kind == "extended":
-            return self._said(self._settings.extension_reason) or None
+            return self._said("extension_reason", self._settings.extension_reason) or None
         if facts.kind != "refused":
             return ""
         given = self._settings.grounds.get(facts.ground or "")
-        return (self._said(given) if given else self._words.grounds.get(facts.ground or "")) or None
+        return (
+            self._said(f"grounds.{facts.ground}", given) if given else self._words.grounds.get(facts.ground or "")
+        ) or None
 
     def write(self, facts: LetterFacts, today: date) -> Letter:
         """The letter, dated ``today``.
@@ -212,9 +217,10 @@ class LetterWriter:
             "reason": reason,
             "kept": facts.kept,
             "package": facts.package,
-            "system": self._said(settings.system) or self._words.system,
+            "erased_on": self._day(facts.erased_on),
+            "system": self._in_sentence(settings.system) or self._words.system,
             **{
-                key: self._said(getattr(settings, key))
+                key: self._said(key, getattr(settings, key))
                 for key in ("controller", "contact", "dpo", "authority", "elsewhere", "place", "signature")
             },
         }
@@ -241,9 +247,16 @@ class LetterWriter:
         said = self._words.date.format(day=number, month=words.months[day.month - 1], year=day.year)
         return said.replace(" ", "\xa0", 1)  # no line ends between day and month
 
-    def _said(self, texts: str | Texts) -> str:
+    def _said(self, key: str, texts: str | Texts) -> str:
         found = said_in(texts, self.lang)
+        if found is not None and found.lang not in {None, self.lang}:
+            self.foreign.add(key)
         return found.text.strip() if found else ""
+
+    def _in_sentence(self, texts: str | Texts) -> str:
+        """A text that stands within one of ours: no other language will do."""
+        found = said_in(texts, self.lang)
+        return "" if found is None or found.lang not in {None, self.lang} else found.text.strip()
 
     def _place(self, name: str) -> Path:
         own = self._folder / name

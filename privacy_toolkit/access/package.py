@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from privacy_toolkit.access.page import Facts, render, visible
+from privacy_toolkit.access.page import ErasedBefore, Facts, render, visible
 from privacy_toolkit.access.placing import DATA, NOTE, REFERENCE, SCHEMA, PackageObjects, encrypted, place, zipped
 from privacy_toolkit.access.words import (
     AnswerError,
@@ -201,6 +202,7 @@ def readme_text(facts: Facts, files: Mapping[str, bytes]) -> bytes:
     parts = [
         text["readme_title"],
         _wrapped(begun),
+        *([_wrapped(facts.erased_said)] if facts.erased_said else []),
         _wrapped(text["readme_careful"]),
         _titled(text["readme_open_title"], _wrapped(text["readme_open"])),
         _titled(text["readme_ask_title"], _whom_to_ask(facts)),
@@ -474,12 +476,13 @@ def deliver(
     answer: bytes | None,
     read_at: int,
     besides: Besides | None = None,
+    erased: ErasedBefore | None = None,
 ) -> Delivered:
     """Make the package of one person, and put it under its name as a whole.
 
     ``reference`` is lower-case hexadecimal and says nothing of the person; ``answer`` the body of getCustomerInventory
     as it came, None for a 404; ``read_at`` when it came, in microseconds since the epoch; ``besides`` what was read
-    next to it.
+    next to it; ``erased`` what is known of an erasure before that.
 
     Raises:
         AnswerError: the answer is none of the API's, or someone else's.
@@ -488,17 +491,24 @@ def deliver(
     """
     if REFERENCE.fullmatch(reference) is None:
         raise ValueError("a reference is 16 to 64 lower-case hexadecimal digits")
-    held = None if answer is None else read_answer(answer)
-    if held is not None:
-        check_owner(held, customer_id)
-        if any(name in held for name in BESIDES):
-            raise AnswerError("The answer has a part under a name that is only put there by us.")
-    if besides is not None:
-        held = with_besides(held or {}, besides)
-        check_sessions(held, customer_id)
+    held = _held(answer, customer_id, besides)
     found = redact(held or {}, customer_id)
     sections = sections_of(held, recipe.generation)
-    files = _files(recipe, reference, customer_id, found if held is not None else None, sections, read_at)
+    facts = Facts(
+        lang=recipe.lang,
+        customer_id=customer_id,
+        reference=reference,
+        read_at=read_at,
+        target=recipe.target,
+        environment=recipe.environment,
+        data=found.data if held is not None else None,
+        sections=sections,
+        people=found.people,
+        occurrences=found.occurrences,
+        notice=recipe.notice,
+        erased=erased,
+    )
+    files = _files(facts, recipe.generation)
     name, content = _form(recipe, reference, files, read_at)
     if isinstance(recipe.out, PackageObjects):
         name = recipe.out.put(name, content)
@@ -508,6 +518,19 @@ def deliver(
         place(recipe.out, name, content, read_at)
     proof = content if isinstance(content, bytes) else files[NAME]
     return Delivered(sections, found.occurrences, found.people, hashlib.sha256(proof).hexdigest(), name)
+
+
+def _held(answer: bytes | None, customer_id: str, besides: Besides | None) -> dict[str, Any] | None:
+    """What is held, by an answer and what was read next to it; None if nothing is."""
+    held = None if answer is None else read_answer(answer)
+    if held is not None:
+        check_owner(held, customer_id)
+        if any(name in held for name in BESIDES):
+            raise AnswerError("The answer has a part under a name that is only put there by us.")
+    if besides is not None:
+        held = with_besides(held or {}, besides)
+        check_sessions(held, customer_id)
+    return held
 
 
 def made_note(reference: str, content: bytes, read_at: int) -> tuple[str, bytes]:
@@ -532,36 +555,16 @@ def _form(
     return reference, files
 
 
-def _files(
-    recipe: Recipe,
-    reference: str,
-    customer_id: str,
-    found: Redacted | None,
-    sections: Mapping[str, str],
-    read_at: int,
-) -> dict[str, bytes]:
-    data = found.data if found else None
-    made = tables(data or {})
-    facts = Facts(
-        lang=recipe.lang,
-        customer_id=customer_id,
-        reference=reference,
-        read_at=read_at,
-        target=recipe.target,
-        environment=recipe.environment,
-        data=data,
-        sections=sections,
-        people=found.people if found else 0,
-        occurrences=found.occurrences if found else 0,
-        notice=recipe.notice,
-        files=(PAGE, DATA, *made, NAME),
-    )
-    made |= {PAGE: render(facts).encode("utf-8", "backslashreplace"), DATA: _data(facts, recipe.generation)}
+def _files(facts: Facts, generation: str) -> dict[str, bytes]:
+    made = tables(facts.data or {})
+    facts = replace(facts, files=(PAGE, DATA, *made, NAME))
+    made |= {PAGE: render(facts).encode("utf-8", "backslashreplace"), DATA: _data(facts, generation)}
     return made | {NAME: readme_text(facts, made)}
 
 
 def _data(facts: Facts, generation: str) -> bytes:
     """``data.json``: every field that the API gave, and what has to be known to read it."""
+    erased = facts.erased
     content = {
         "schema": SCHEMA,
         "reference": facts.reference,
@@ -572,6 +575,7 @@ def _data(facts: Facts, generation: str) -> bytes:
         "generation": generation,
         "sections": dict(facts.sections),
         "redactions": {"people": Number(str(facts.people)), "occurrences": Number(str(facts.occurrences))},
+        **({"erased_before": {"on": erased.on.isoformat(), "run_id": erased.run_id}} if erased else {}),
         "data": facts.data,
     }
     return (write_json(content) + "\n").encode()

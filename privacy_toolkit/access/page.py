@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import MAXYEAR, date, datetime, timedelta
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import jinja2
 import msgspec
@@ -257,6 +257,18 @@ _LIMITS: Final = ("sessions", "events", "ledger", "backups", "other", "copies", 
 _FILE_WORDS: Final = {"index.html": "file_index", "data.json": "file_json", "README.txt": "file_readme"}
 
 
+class ErasedBefore(Protocol):
+    """What is known of the erasure of somebody's data before it was asked for: who records it, not the API."""
+
+    @property
+    def run_id(self) -> str:
+        """The run that erased it."""
+
+    @property
+    def on(self) -> date:
+        """The day (UTC) on which it was seen to be gone."""
+
+
 class Facts(msgspec.Struct, frozen=True):
     """What a package says of itself; ``data`` is None where nothing is held."""
 
@@ -271,7 +283,16 @@ class Facts(msgspec.Struct, frozen=True):
     people: int
     occurrences: int
     notice: Notice
-    files: Iterable[str]
+    files: Iterable[str] = ()
+    erased: ErasedBefore | None = None
+
+    @property
+    def erased_said(self) -> str:
+        """What is known of an erasure before, in a sentence; "" if nothing is."""
+        if self.erased is None:
+            return ""
+        words = language(self.lang)
+        return words.text["erased_before"].format(day=words.day(self.erased.on), run=self.erased.run_id)
 
 
 class Part(NamedTuple):

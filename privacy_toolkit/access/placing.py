@@ -439,6 +439,21 @@ def prune_bucket(bucket: Bucket, age: timedelta) -> int:
     return len(due)
 
 
+def placed(out: str, run_id: str) -> Callable[[str], bool]:
+    """Give what tells of the name of a package of a run whether it is still where it was put.
+
+    Raises:
+        DeliveryError: what is in object storage can't be listed.
+    """
+    if urlsplit(out).scheme not in OBJECT_SCHEMES:
+        return lambda name: (Path(out) / name).exists()
+    try:
+        there = {one.name for one in Bucket(out).objects(run_id)}
+    except OSError as error:
+        raise DeliveryError(f"The packages in object storage can't be listed: {error.strerror}.") from None
+    return lambda name: f"{run_id}/{name}" in there
+
+
 # Retention: removes packages that were kept long enough, and leaves alone whatever is not certainly ours.
 
 #: Where the folder says at which times old packages were removed from it.

@@ -21,8 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from privacy_toolkit.app import runs
-from privacy_toolkit.app.requests import holds
-from privacy_toolkit.app.upkeep import verifier_of
+from privacy_toolkit.app.upkeep import holds, verifier_of
 from privacy_toolkit.app.workers import Looks, Standing, standing
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import read_regular
@@ -285,6 +284,7 @@ class Console:
             tiles=tiles,
             shares=_shares(tiles, summary),
             started=_moment(summary.started_at),
+            purged_at=None if summary.purged_at is None else _moment(summary.purged_at),
             step=self._next(now),
             has_report=has_report,
             write=self._command("", f"privacy-toolkit runs report {run_id}"),

@@ -1,10 +1,10 @@
-"""Data subject requests over all runs: the register, figures, holds to review, people found again, and the answers."""
+"""Data subject requests over all runs: the register, figures, people found again, and the answers."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from privacy_toolkit.access.letters import Letter, LetterFacts, LetterWriter
+from privacy_toolkit.access.placing import placed
 from privacy_toolkit.core.durable import put_folder
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, OPEN_OUTCOMES, Outcome, Regime, ToolkitError, UsageError, count
 from privacy_toolkit.engine.job import Table
@@ -27,12 +28,11 @@ from privacy_toolkit.engine.open_requests import (
 )
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
 from privacy_toolkit.jobs import declaration, jobs_that
-from privacy_toolkit.jobs.patrol import seen_again
+from privacy_toolkit.jobs.patrol import EarlierErasure, erased_before, seen_again
 from privacy_toolkit.journal.records import Observed, RunAnswers, SentAnswer, counted, decode_package
-from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.journal.store import OpenRun, State, purged
 from privacy_toolkit.reporting.register import (
     NO_REFUSAL,
-    CalendarDay,
     PurgedRequests,
     RequestLine,
     RequestRegister,
@@ -119,8 +119,9 @@ def on_day(microseconds: int | None) -> date | None:
     return None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC).date()
 
 
-def _facts(kind: str, observed: Observed, plan: Plan, today: date) -> LetterFacts:
+def _facts(kind: str, observed: Observed, plan: Plan, over: _Overtaken) -> LetterFacts:
     state, request, package = observed.state, observed.request, decode_package(observed.result)
+    today = over.today
     due_on = _day(request and request.due_on)
     is_over = due_on is not None and due_on < today and kind in _SAY_OPEN  # nobody is promised a day that is over
     return LetterFacts(
@@ -134,13 +135,16 @@ def _facts(kind: str, observed: Observed, plan: Plan, today: date) -> LetterFact
         ground=state.hold_reason,
         review_on=_day(state.review_on),
         kept=(state.first_count or 0) + (state.second_count or 0),
-        package="" if package is None else package.name,
+        package="" if package is None or not over.is_placed(package.name) else package.name,
+        erased_on=over.erased_on(observed) if package is None else _day(package.erased_on),
     )
 
 
 # Letters: a file in each form for everybody who has something to be told, and an index.
 
 INDEX: Final = "index.csv"
+#: Why somebody gets no cover letter: what it would cover was removed since.
+PACKAGE_GONE: Final = "package_gone"
 _COLUMNS: Final = ("letter", "id", "ticket", "kind", "outcome", "requested_on", "due_on", "package")
 
 
@@ -160,7 +164,8 @@ class LetterOrder(msgspec.Struct, frozen=True, kw_only=True):
 class WrittenLetters(msgspec.Struct):
     """How many letters were written by kind, and how many subjects got none by outcome; ``index`` maps them.
 
-    ``without`` also counts ``reappeared`` and ``taken_over`` by later runs, and ``overdue`` of extended requests.
+    ``without`` also counts ``reappeared`` and ``taken_over`` by later runs, ``overdue`` of extended requests, and
+    ``package_gone``: of whom there is no package any more in ``packages``; and ``answered`` before, with ``unsent``.
     """
 
     index: Path
@@ -170,14 +175,17 @@ class WrittenLetters(msgspec.Struct):
     environment: str = "live"
     #: Extended requests without a letter, since the settings give no reason for the extension.
     no_reason: int = 0
+    packages: str = ""
+    #: What of the settings is not there in the language of the letters, which say it in another one.
+    foreign: Sequence[str] = ()
 
 
 def write_letters(state: State, run_id: str, order: LetterOrder, today: date) -> WrittenLetters:
     """Write the letters of a run into a new folder, all or none.
 
     Raises:
-        UsageError: the run answers nobody's request, or is purged; the folder is there; a template can't be used.
-        JournalError: the journal can't be read.
+        UsageError: the run answers nobody's request; the folder is there; a template can't be used.
+        RefusedError, JournalError: the run was purged; the journal can't be read.
     """
     writer = LetterWriter(order.templates, order.lang)
     if order.out.is_dir() and not any(order.out.iterdir()):
@@ -185,17 +193,18 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
     written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
         answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan, today)
-        written.environment = plan.environment
+        written.environment, written.packages = plan.environment, plan.out or ""
 
         def rows(folder: Path) -> Iterator[tuple[str, ...]]:
             for observed in journal.rows():
                 name = pseudonym(secret, observed.subject.seq, observed.subject.id)
-                kind = _wanted(observed, plan, order, answers, name)
-                by = None if kind is None else over.by(observed, kind)
+                kind = _wanted(observed, plan, order)
+                is_told = order.unsent and answers.of(name, Outcome(observed.state.outcome)) is not None
+                by = None if kind is None else "answered" if is_told else over.by(observed, kind)
                 if by is not None:
                     written.without[by] += 1
                     continue
-                facts = None if kind is None else _facts(kind, observed, plan, today)
+                facts = None if kind is None else _facts(kind, observed, plan, over)
                 if kind == "extended" and facts is not None and writer.reason(facts) is None:
                     written.no_reason += 1
                     facts = None
@@ -210,44 +219,60 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         try:
             order.out.absolute().parent.mkdir(parents=True, exist_ok=True)
             with put_folder(order.out, over=False) as folder:
-                table = Table("index", dict.fromkeys(_COLUMNS, str), ("id",), lambda: rows(folder))
+                table = Table("index", dict.fromkeys(_COLUMNS, str), ("id", "ticket"), lambda: rows(folder))
                 write_table(folder / INDEX, table, guard=True)
                 os.sync()  # once for all letters: each on its own would take hours for a million
         except OSError as error:
             raise UsageError(
                 f"The letters can't be written to {order.out}: {error.strerror}.", "Name a folder that is not there."
             ) from None
+    written.foreign = sorted(writer.foreign)
     return written
 
 
-def _wanted(observed: Observed, plan: Plan, order: LetterOrder, answers: Answers, name: str) -> str | None:
+def _wanted(observed: Observed, plan: Plan, order: LetterOrder) -> str | None:
     kind = kind_of(observed, plan)
-    if kind == "open" and not order.with_open:
-        return None
-    if order.unsent and answers.of(name, Outcome(observed.state.outcome)) is not None:
-        return None
-    return kind
+    return None if kind == "open" and not order.with_open else kind
 
 
 # Nobody is told what one run observed where a later run has shown it to be over.
 _SAY_GONE: Final = frozenset({"erased", "nothing_held"})
+_ABSENT: Final = Outcome.NOTHING_HELD
 _SAY_OPEN: Final = frozenset({"open", "extended"})
 
 
 class _Overtaken(msgspec.Struct, frozen=True):
-    """Who of a run was seen again since, with the moment in µs; and whose request went on, by the subject's number."""
+    """Who of a run was seen again since, with the moment in µs; and whose request went on, by the subject's number.
+
+    ``is_placed`` says by its name whether a package is still there.
+    """
 
     today: date
     seen: dict[str, int]
     taken_over: dict[int, str]
+    is_placed: Callable[[str], bool]
+    #: Who of an erasure was erased by another run.
+    erased: Mapping[str, EarlierErasure]
+    #: Who of those on hold had their request carried out by a later run.
+    lifted: Collection[str]
 
     @classmethod
     def of(cls, state: State, run_id: str, plan: Plan, today: date) -> _Overtaken:
         runs, _ = _known_runs(state)
         run = next((one for one in runs if one.summary.run_id == run_id), None)  # None: nobody asked for it again
+        later = [] if run is None else [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind]
         if run is not None and (run.summary.open or run.summary.failed):
-            _take_over(state, run, [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind])
-        return cls(today, seen_again(state, plan_scope(plan)), {} if run is None else run.taken_over)
+            _take_over(state, run, later)
+        is_placed = placed(plan.out, run_id) if declaration(plan.job).packages and plan.out else lambda _: True
+        scope, erases = plan_scope(plan), declaration(plan.job).erases
+        erased = erased_before(state, scope, run_id) if erases and run and run.summary.totals.get(_ABSENT) else {}
+        lifted = _lifted(state, run_id, later)
+        return cls(today, seen_again(state, scope), run.taken_over if run else {}, is_placed, erased, lifted)
+
+    def erased_on(self, observed: Observed) -> date | None:
+        """The day on which another run had erased somebody before nothing was found; None if none is known."""
+        found = self.erased.get(observed.subject.id) if observed.state.outcome == _ABSENT else None
+        return found.on if found is not None and found.at <= (observed.state.settled_at or 0) else None
 
     def by(self, observed: Observed, kind: str) -> str | None:
         """What is so instead of what a letter of this kind would say; None if nothing is known to be."""
@@ -256,22 +281,30 @@ class _Overtaken(msgspec.Struct, frozen=True):
             return "overdue"
         if kind in _SAY_GONE and self.seen.get(observed.subject.id, 0) > (observed.state.settled_at or 0):
             return Outcome.REAPPEARED.value
+        package = decode_package(observed.result) if kind == "access" else None
+        if package is not None and not self.is_placed(package.name):  # the letter is the cover of it
+            return PACKAGE_GONE
+        if kind == "refused" and observed.subject.id in self.lifted:  # "we will review this" would be false by now
+            return "taken_over"
         return "taken_over" if kind in _SAY_OPEN and observed.subject.seq in self.taken_over else None
+
+
+def _lifted(state: State, run_id: str, later: Sequence[_Known]) -> set[str]:
+    """Who is on hold in a run, and whose request a later one of the same job and target has carried out."""
+    with state.open(run_id) as journal:
+        held = set(journal.ids({Outcome.ON_HOLD})) if later else set()
+    lifted: set[str] = set()
+    for other in later if held else ():
+        with state.open(other.summary.run_id) as journal:
+            lifted |= journal.among(held, {Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.DONE})
+    return lifted
 
 
 def _index_row(stem: str, kind: str, observed: Observed, facts: LetterFacts) -> tuple[str, ...]:
     request = observed.request
-    requested_on, due_on = (request.requested_on, request.due_on) if request else (None, None)
-    return (
-        stem,
-        observed.subject.id,
-        facts.ticket or "",
-        kind,
-        observed.state.outcome,
-        requested_on or "",
-        due_on or "",
-        facts.package,
-    )
+    days = (request.requested_on, request.due_on) if request else ("", "")
+    told = (facts.ticket, kind, observed.state.outcome, *days, facts.package)
+    return stem, observed.subject.id, *(text or "" for text in told)
 
 
 def _put(folder: Path, stem: str, letter: Letter) -> None:
@@ -286,7 +319,7 @@ def _answering(state: State, run_id: str) -> Iterator[tuple[OpenRun, Plan, bytes
     """A run that answers people's requests, with its plan and its secret.
 
     Raises:
-        UsageError: it answers nobody's request, or is purged.
+        UsageError: it answers nobody's request; RefusedError: it was purged.
     """
     with state.open(run_id) as journal:
         plan = summarize(journal).plan
@@ -295,7 +328,7 @@ def _answering(state: State, run_id: str) -> Iterator[tuple[OpenRun, Plan, bytes
                 f"Run {run_id} ({plan.job}) answers no request of a person.", "Name a run of erase or export."
             )
         if journal.secret is None:
-            raise UsageError(f"Run {run_id} was purged: its ids are gone.", code="purged")
+            raise purged(journal)
         yield journal, plan, journal.secret
 
 
@@ -310,9 +343,9 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
     settled and who has none recorded, without those whom a patrol had seen again by that day.
 
     Raises:
-        UsageError: the day is to come; the run answers nobody's request or is purged; an id is not in it, or its
-            request has no answer yet, or has had one only since that day. Nothing is recorded then.
-        JournalError: it can't be written.
+        UsageError: the day is to come; the run answers nobody's request; an id is not in it, or its request has no
+            answer yet, or has had one only since that day. Nothing is recorded then.
+        RefusedError, JournalError: the run was purged; it can't be written.
     """
     if on > today:
         raise UsageError(f"{on} is to come: record an answer once it was sent.")
@@ -359,7 +392,7 @@ def _not_recorded(ids: Sequence[str], missing: Collection[str], unanswered: Coll
     named = ", ".join(map(str, numbers[:20])) + (" …" if numbers[20:] else "")
     return UsageError(
         f"Nothing was recorded: {count(len(numbers), 'id')} can't be (number {named}); the first one {why}.",
-        "privacy-toolkit runs subjects RUN shows who is in it, and how each stands.",
+        "They are ids alone, without a heading: privacy-toolkit runs subjects RUN shows who is in it.",
     )
 
 
@@ -389,6 +422,18 @@ def register(state: State, today: date, packs: Path | None = None) -> RequestReg
     same days, is taken over by that run. ``packs`` is the folder in which packs are by default.
     """
     runs, unreadable = _known_runs(state)
+    present = _compared(state, runs)
+
+    def lines() -> Iterator[RequestLine]:
+        for run in present:
+            yield from _lines(state, run, packs)
+
+    purged = [_left(state, run, packs) for run in runs if run.purged_at is not None]
+    return RequestRegister(today=today, lines=lines, purged=purged, unreadable=unreadable)
+
+
+def _compared(state: State, runs: Sequence[_Known]) -> list[_Known]:
+    """Give the runs that are not purged, each with who of it goes on in a later one."""
     present = [run for run in runs if run.purged_at is None]
     kin: defaultdict[tuple[str, str, int | None], list[_Known]] = defaultdict(list)
     for run in present:
@@ -397,13 +442,16 @@ def register(state: State, today: date, packs: Path | None = None) -> RequestReg
         for place, run in enumerate(successors):
             if run.summary.open or run.summary.failed:
                 _take_over(state, run, successors[place + 1 :])
+    return present
 
-    def lines() -> Iterator[RequestLine]:
-        for run in present:
-            yield from _lines(state, run, packs)
 
-    purged = [_left(state, run, packs) for run in runs if run.purged_at is not None]
-    return RequestRegister(today=today, lines=lines, purged=purged, unreadable=unreadable)
+def taking_over(state: State) -> dict[str, str]:
+    """Tell which runs hold what became of requests that an earlier run has open, and which one that is.
+
+    Once such a run is purged, these requests count as open again: nobody can tell any more whose they were.
+    """
+    present = _compared(state, _known_runs(state)[0])
+    return {later: run.summary.run_id for run in present for later in run.taken_over.values()}
 
 
 def _known_runs(state: State) -> tuple[list[_Known], list[str]]:
@@ -526,71 +574,3 @@ def metrics(state: State, year: int, today: date) -> dict[str, Any]:
         "purged_runs": len(purged),
         "unreadable": list(whole.unreadable),
     }
-
-
-# Holds, and what of them is to be reviewed.
-
-
-class HeldRequests(msgspec.Struct, frozen=True):
-    """Subjects of a run that are on hold on one ground and to be reviewed on one day; None: on no day."""
-
-    run_id: str
-    job: str
-    target: str
-    reason: str | None
-    review_on: str | None
-    days_left: int | None
-    subjects: int
-
-    @property
-    def is_past(self) -> bool:
-        """Whether the day of the review is over."""
-        return self.days_left is not None and self.days_left < 0
-
-
-def holds(state: State, today: date, within: int | None = None) -> tuple[list[HeldRequests], list[str]]:
-    """Who is on hold over all runs that are not purged, what is to be reviewed first in front; and unreadable runs.
-
-    ``within`` leaves out what is to be reviewed in more than so many days, or on no day. Grounds of the toolkit's own
-    and withdrawn requests are not listed: nobody reviews them.
-    """
-    found: Counter[tuple[str, str, str, str | None, str | None]] = Counter()
-    unreadable = []
-    for run_id in state.run_ids():
-        try:
-            with state.open(run_id) as journal:
-                summary = summarize(journal)
-                if summary.purged or not summary.totals.get(Outcome.ON_HOLD):
-                    continue
-                for entry in journal.entries({Outcome.ON_HOLD}):
-                    if entry.state.hold_reason not in NO_REFUSAL:
-                        key = (run_id, summary.plan.job, summary.plan.target)
-                        found[(*key, entry.state.hold_reason, entry.state.review_on)] += 1
-        except ToolkitError:
-            unreadable.append(run_id)
-    lines = [
-        HeldRequests(*key, None if key[-1] is None else (date.fromisoformat(key[-1]) - today).days, number)
-        for key, number in found.items()
-    ]
-    lines = [line for line in lines if within is None or (line.days_left is not None and line.days_left <= within)]
-    return sorted(lines, key=lambda one: (one.review_on is None, one.review_on or "", one.run_id)), unreadable
-
-
-def calendar_days(due: Iterable[Any], held: Iterable[HeldRequests]) -> Iterator[CalendarDay]:
-    """What a calendar shows: due dates and reviews, in totals. ``due`` are ``DueRequest``."""
-    for line in due:
-        if line.due_on is not None:
-            yield CalendarDay(
-                f"due {line.run_id} {line.requested_on} {line.due_on}",
-                line.due_on,
-                f"{count(line.subjects, 'request')} due ({line.job}, {line.target})",
-                f"Requested on {line.requested_on}. privacy-toolkit runs show {line.run_id}",
-            )
-    for one in held:
-        if one.review_on is not None:
-            yield CalendarDay(
-                f"review {one.run_id} {one.reason} {one.review_on}",
-                one.review_on,
-                f"Review {count(one.subjects, 'hold')} on {one.reason} ({one.target})",
-                f"privacy-toolkit due --holds; run {one.run_id}",
-            )

@@ -18,7 +18,6 @@ from privacy_toolkit.core.model import (
     JournalError,
     Outcome,
     Purpose,
-    RefusedError,
     StopReason,
     Subject,
     ToolkitError,
@@ -35,7 +34,7 @@ from privacy_toolkit.engine.planning import catch_up
 from privacy_toolkit.inputs.lists import sessions_of
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Entry, Note, PackageFacts, SubjectState, counted, decode_package
-from privacy_toolkit.journal.store import RunReader, State, running
+from privacy_toolkit.journal.store import RunReader, State, purged, running
 from privacy_toolkit.reporting.rows import MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
 
 
@@ -43,13 +42,15 @@ def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
     """A run as one object (contract, section 2), with the legal clock of its open subjects.
 
     ``rejected`` is how many rows of its input were refused, where nobody accepted that. ``due_on`` is the earliest due
-    date of an open subject, ``overdue`` how many were due before ``today``. Of a run that can't be read only what its
-    id says is known; ``error`` says why.
+    date of an open subject, ``overdue`` how many were due before ``today``. ``purged_at`` is there once its ids are
+    destroyed. Of a run that can't be read only what its id says is known; ``error`` says why.
     """
     try:
         with state.open(run_id) as journal:
             summary = summarize(journal)
-            dated = [requests for requests in journal.open_requests() if requests.due_on is not None]
+            # Nobody can say any more whose request it was, so nothing of a purged run is due, as in ``due``.
+            clock = [] if summary.purged else journal.open_requests()
+            dated = [requests for requests in clock if requests.due_on is not None]
     except ToolkitError as error:
         return unreadable(run_id, error)
     started = datetime.fromtimestamp(summary.started_at / 1e6, UTC)
@@ -64,7 +65,13 @@ def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
         "rejected": summary.rejected_unaccepted,
         "due_on": dated[0].due_on if dated else None,
         "overdue": sum(r.subjects for r in dated if r.due_on is not None and r.due_on < today.isoformat()),
+        **purged_object(summary),
     }
+
+
+def purged_object(summary: Summary) -> dict[str, str]:
+    """Tell when the ids of a run were destroyed; nothing of one that has them."""
+    return {} if summary.purged_at is None else {"purged_at": _time(summary.purged_at)}
 
 
 def unreadable(run_id: str, error: ToolkitError) -> dict[str, Any]:
@@ -100,7 +107,8 @@ def package_names(journal: RunReader) -> dict[int, dict[str, Any]]:
 def _package(subject: Subject, facts: PackageFacts) -> dict[str, Any]:
     sessions = zip(sessions_of(subject.given), facts.sessions, strict=False)
     told = [{"session_id": session, "read": read} for session, read in sessions]
-    return {"package": facts.name, **({"sessions": told} if told else {})}
+    erased = {"erased_by": facts.erased_by} if facts.erased_by else {}
+    return {"package": facts.name, **erased, **({"sessions": told} if told else {})}
 
 
 def subjects(state: State, run_id: str, outcomes: Collection[str] = ()) -> Iterator[dict[str, Any]]:
@@ -109,7 +117,8 @@ def subjects(state: State, run_id: str, outcomes: Collection[str] = ()) -> Itera
     Those with one of ``outcomes`` alone, where there are any.
 
     Raises:
-        UsageError: there is no such outcome, or the run was purged.
+        UsageError: there is no such outcome.
+        RefusedError: the run was purged.
         JournalError: the journal can't be read.
     """
     unknown = sorted(set(outcomes) - set(Outcome))
@@ -117,7 +126,7 @@ def subjects(state: State, run_id: str, outcomes: Collection[str] = ()) -> Itera
         raise UsageError(f"There is no outcome {unknown[0]!r}.", f"The outcomes are: {', '.join(Outcome)}.")
     with state.open(run_id) as journal:
         if journal.purged_at is not None:
-            raise UsageError(f"Run {run_id} was purged on {_time(journal.purged_at)}: its ids are gone.", code="purged")
+            raise purged(journal)
         shown = declaration(plan_of(journal).job).shown
         packages = package_names(journal)
         for entry in journal.entries({Outcome(outcome) for outcome in outcomes} or None):
@@ -162,22 +171,23 @@ def outcomes(state: State, run_id: str, *, confirmed: bool = False) -> Table:
     seen in the system before, and gone in a read afterwards.
 
     Raises:
-        UsageError: the run was purged; or erasures are asked for of a run that erases nobody.
+        UsageError: erasures are asked for of a run that erases nobody.
+        RefusedError: the run was purged.
         JournalError: the journal can't be read.
     """
     with state.open(run_id) as journal:
         job = declaration(plan_of(journal).job)
         if journal.purged_at is not None:
-            raise UsageError(f"Run {run_id} was purged on {_time(journal.purged_at)}: its ids are gone.", code="purged")
+            raise purged(journal)
         if confirmed and not job.erases:
             raise UsageError(f"Run {run_id} ({job.job}) erases nobody.", "Leave --confirmed out.")
         subjects_ = (observed.subject for observed in journal.rows())
         shown = list(dict.fromkeys(name for subject in subjects_ for name in job.shown(subject.id, subject.given)))
     if confirmed:
         columns: dict[str, type] = {"customer_id": str, "erased_on": str, "ticket": str}
-        return Table("list", columns, ("customer_id",), lambda: _confirmed(state, run_id))
+        return Table("list", columns, ("customer_id", "ticket"), lambda: _confirmed(state, run_id))
     columns = {"row": int, "id": str, **dict.fromkeys((*shown, *_TOLD), str)}
-    return Table("list", columns, ("id", *shown), lambda: _told_rows(state, run_id, shown, job))
+    return Table("list", columns, ("id", *shown, "ticket"), lambda: _told_rows(state, run_id, shown, job))
 
 
 def write_outcomes(state: State, run_id: str, out: str, *, confirmed: bool = False, guard: bool = False) -> int:
@@ -274,7 +284,7 @@ def withdraw(state: State, order: WithdrawOrder, clock: Callable[[], int]) -> in
     with state.open(order.run_id) as journal:
         before = summarize(journal)
         if before.purged:
-            raise RefusedError(f"Run {order.run_id} was purged: its ids are gone.", code="purged")
+            raise purged(journal)
         plan = before.plan
     with claimed(state, plan.base_url, restored=order.restored), state.open(order.run_id) as journal:
         notes = _withdrawn(journal, order.ids, clock())
@@ -316,7 +326,7 @@ def _withdrawn(journal: RunReader, ids: Sequence[str], now: int) -> list[Note]:
             raise UsageError(
                 f"Nobody was withdrawn: the request of id number {numbers[0]} {why}"
                 f"{f' ({len(numbers):,} such ids)' if len(numbers) > 1 else ''}.",
-                "Take such ids out of the list. privacy-toolkit runs subjects RUN shows how everybody stands.",
+                "Take them out: ids alone, without a heading. privacy-toolkit runs subjects RUN shows how all stand.",
             )
     return notes
 

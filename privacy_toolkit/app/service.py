@@ -65,7 +65,7 @@ from privacy_toolkit.jobs.campaign import check_not_undone
 from privacy_toolkit.journal.ledgers import WorkQueue
 from privacy_toolkit.journal.records import Acceptance
 from privacy_toolkit.journal.state import open_state
-from privacy_toolkit.journal.store import OpenRun, State, running
+from privacy_toolkit.journal.store import OpenRun, State, purged, running
 from privacy_toolkit.notify.live import Live, LiveMeans, LogEvent, facts_of, following
 from privacy_toolkit.notify.telling import Means, RunStarted, failed, finished, finished_of, started
 from privacy_toolkit.reporting.pace import held_back
@@ -473,7 +473,7 @@ class _Carrying:
             trust, identity = duty.settings.trust, duty.state.drawn_id
             check_approved(plan, journal.approval, trust, duty.now, identity, begun=begun)
         if before.purged and before.open:
-            raise RefusedError("The run was purged: its ids are gone, so it can't go on.", code="purged")
+            raise purged(journal, "its ids are gone, so it can't go on")
         check_plan(plan, duty.execution, duty.settings, duty.state, duty.hand, run_id=self.run_id, left=before.open)
         if not duty.joins:
             self._begun(journal, before)

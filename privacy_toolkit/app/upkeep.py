@@ -1,10 +1,11 @@
-"""What keeps a state in order: the ids of old runs purged as the retention says, backups, and a look at everything."""
+"""What keeps a state in order: ids of old runs purged as the retention says, backups, and holds to look at again."""
 
 from __future__ import annotations
 
 import re
 import tempfile
 from calendar import monthrange
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -16,7 +17,7 @@ import msgspec
 import pyrage
 
 from privacy_toolkit.access.placing import recipient_of
-from privacy_toolkit.app.requests import FINAL, Answers, kind_of
+from privacy_toolkit.app.requests import FINAL, Answers, kind_of, taking_over
 from privacy_toolkit.app.runs import purge
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import open_regular, put_file, read_private
@@ -31,6 +32,7 @@ from privacy_toolkit.journal.ledgers import ChainError
 from privacy_toolkit.journal.records import counted
 from privacy_toolkit.journal.state import BackupManifest, StateFinding, back_up, look_over, restore
 from privacy_toolkit.journal.store import OpenRun, State
+from privacy_toolkit.reporting.register import NO_REFUSAL, HeldRequests
 from privacy_toolkit.reporting.rows import pseudonym
 from privacy_toolkit.signatures.signers import AllowedSigners
 
@@ -90,12 +92,14 @@ def aged(state: State, before: date) -> Aged:
 
     Left are runs that somebody works on or that have open subjects; refused rows that nobody accepted; failures and
     unsent letters of data subject requests; people on hold whom somebody is to review; runs without an audit pack, or
-    whose end is not recorded; and those that can't be read.
+    whose end is not recorded; those that hold what became of requests which an earlier run has open; and those that
+    can't be read.
     """
     ready: list[Summary] = []
     left: list[LeftRun] = []
     answered: list[str] = []
     purged: list[tuple[int, Summary]] = []
+    needed = taking_over(state)
     for run_id in reversed(state.run_ids()):
         try:
             with state.open(run_id) as journal:
@@ -107,7 +111,7 @@ def aged(state: State, before: date) -> Aged:
                     continue
                 if _ended_on(journal) >= before:
                     continue
-                kept = _kept_because(state, journal, summary)
+                kept = _kept_because(state, journal, summary) or _is_needed(needed.get(run_id))
         except ToolkitError as error:
             kept = ("unreadable", error.message)
         if kept is None:
@@ -127,6 +131,15 @@ def _ended_on(journal: OpenRun) -> date:
 def _kept_because(state: State, journal: OpenRun, summary: Summary) -> tuple[str, str] | None:
     """Why a run is not to be purged yet, as a code and in words; None if it may be."""
     return next(chain(_unfinished(state, journal, summary), _owed(state, journal, summary)), None)
+
+
+def _is_needed(earlier: str | None) -> tuple[str, str] | None:
+    if earlier is None:
+        return None
+    return (
+        "taken_over",
+        f"it holds what became of requests that {earlier} has open; privacy-toolkit runs resume {earlier}",
+    )
 
 
 def _unfinished(state: State, journal: OpenRun, summary: Summary) -> Iterator[tuple[str, str]]:
@@ -380,3 +393,34 @@ def _checked_packs(settings: Settings, now: datetime) -> Iterator[StateFinding]:
             yield StateFinding(
                 f"pack {pack.name}", f"does not verify: {said}.", f"See all: privacy-toolkit verify {pack}"
             )
+
+
+# Holds, and what of them is to be reviewed.
+
+
+def holds(state: State, today: date, within: int | None = None) -> tuple[list[HeldRequests], list[str]]:
+    """Who is on hold over all runs that are not purged, what is to be reviewed first in front; and unreadable runs.
+
+    ``within`` leaves out what is to be reviewed in more than so many days, or on no day. Grounds of the toolkit's own
+    and withdrawn requests are not listed: nobody reviews them.
+    """
+    found: Counter[tuple[str, str, str, str | None, str | None]] = Counter()
+    unreadable = []
+    for run_id in state.run_ids():
+        try:
+            with state.open(run_id) as journal:
+                summary = summarize(journal)
+                if summary.purged or not summary.totals.get(Outcome.ON_HOLD):
+                    continue
+                for entry in journal.entries({Outcome.ON_HOLD}):
+                    if entry.state.hold_reason not in NO_REFUSAL:
+                        key = (run_id, summary.plan.job, summary.plan.target)
+                        found[(*key, entry.state.hold_reason, entry.state.review_on)] += 1
+        except ToolkitError:
+            unreadable.append(run_id)
+    lines = [
+        HeldRequests(*key, None if key[-1] is None else (date.fromisoformat(key[-1]) - today).days, number)
+        for key, number in found.items()
+    ]
+    lines = [line for line in lines if within is None or (line.days_left is not None and line.days_left <= within)]
+    return sorted(lines, key=lambda one: (one.review_on is None, one.review_on or "", one.run_id)), unreadable

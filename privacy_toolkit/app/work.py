@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -23,13 +24,14 @@ from privacy_toolkit.engine.approval import SigningIdentity, check_can_order, or
 from privacy_toolkit.engine.execution import Conditions, Work, sit
 from privacy_toolkit.engine.job import SPREADSHEET_SAFE, Context, Declaration, ForeignAnswerError, NotDeliveredError
 from privacy_toolkit.engine.limits import Limits, Listener, Stop, parse_max_failures, parse_until
-from privacy_toolkit.engine.open_requests import all_known_absent
+from privacy_toolkit.engine.open_requests import all_known_absent, plan_scope
 from privacy_toolkit.engine.plan import Plan, PlannedInput, Summary, summarize
 from privacy_toolkit.engine.planning import input_now, suppression
 from privacy_toolkit.evidence.files import REPORT_HTML
 from privacy_toolkit.inputs.pairs import coupon_of
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.campaign import causes
+from privacy_toolkit.jobs.patrol import EarlierErasure, erased_before
 from privacy_toolkit.journal.lease import LeaseTerms
 from privacy_toolkit.journal.ledgers import SignOrder
 from privacy_toolkit.journal.records import PackageFacts, decode_package, encode_package
@@ -194,7 +196,7 @@ def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Con
     context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, duty.settings.settle)
     if not job.packages:
         return conditions, context
-    context = replace(context, deliver=deliverer(plan, secret, journal, duty.host))
+    context = replace(context, deliver=deliverer(plan, secret, journal, duty))
     return replace(conditions, removed=remove_old(plan, duty.now, duty.host)), context
 
 
@@ -209,10 +211,11 @@ if TYPE_CHECKING:
 Deliver = Callable[..., bytes]
 
 
-def deliverer(plan: Plan, secret: bytes, journal: OpenRun, host: Host) -> Deliver:
+def deliverer(plan: Plan, secret: bytes, journal: OpenRun, duty: Duty) -> Deliver:
     """What makes the package of a subject, and returns what the journal of the run keeps of it.
 
-    What the notice does not say in the language of the packages is said beforehand.
+    What the notice does not say in the language of the packages is said beforehand. Where nothing is found of
+    somebody whom a run of this state has erased, the package says so: that is known, and no answer of the API tells it.
 
     Raises:
         UsageError: the folder can't be used, or the notice is not the one of the plan.
@@ -224,17 +227,19 @@ def deliverer(plan: Plan, secret: bytes, journal: OpenRun, host: Host) -> Delive
     recipe = _recipe(plan, journal)
     lacking = recipe.notice.lacking(recipe.lang)
     if lacking:
-        host.say(
+        duty.host.say(
             f"Warning: the notice does not say everything in the language of the packages ({recipe.lang}):"
             f" {', '.join(lacking)}. The packages show these in another language, and say so."
         )
     if isinstance(recipe.out, Path):
         clear_up(recipe.out)
+    erasure_of = _erasures(duty.state, plan_scope(plan), journal.run_id)
 
     def hand_over(seq: int, customer: str, answer: bytes | None, read_at: int, besides: Besides | None = None) -> bytes:
         reference = hmac.digest(secret, b"package:%d" % seq, hashlib.sha256)[:16].hex()
+        erased = erasure_of(customer) if answer is None else None
         try:
-            delivered = deliver(recipe, reference, customer, answer, read_at, besides)
+            delivered = deliver(recipe, reference, customer, answer, read_at, besides, erased)
         except AnswerError:
             raise ForeignAnswerError from None
         except DeliveryError:
@@ -247,10 +252,25 @@ def deliverer(plan: Plan, secret: bytes, journal: OpenRun, host: Host) -> Delive
                 redactions=delivered.redactions,
                 people=delivered.people,
                 sessions=tuple(one.read for one in (besides and besides.sessions) or ()),
+                erased_by=erased and erased.run_id,
+                erased_on=erased and erased.on.isoformat(),
             )
         )
 
     return hand_over
+
+
+def _erasures(state: State, scope: str, run_id: str) -> Callable[[str], EarlierErasure | None]:
+    """What tells whether other runs have erased a customer of a run; it looks once, when it is asked first."""
+    lock, looked_up = Lock(), list[Mapping[str, EarlierErasure]]()
+
+    def erasure_of(customer: str) -> EarlierErasure | None:
+        with lock:  # packages are made in several threads
+            if not looked_up:
+                looked_up.append(erased_before(state, scope, run_id))
+        return looked_up[0].get(customer)
+
+    return erasure_of
 
 
 def remove_old(plan: Plan, now: datetime, host: Host) -> int | None:

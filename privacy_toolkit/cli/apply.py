@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,7 +197,9 @@ def _ask(given: str | None, *, no_input: bool) -> None:
     Raises:
         UsageError: it was not; nothing was signed.
     """
-    if given is None and not no_input and sys.stdin.isatty() and sys.stderr.isatty():
+    from privacy_toolkit.cli.preview import is_terminal
+
+    if given is None and not no_input and is_terminal():
         given = "yes" if click.confirm("Sign this?", default=False, err=True) else "no"
     if given is None:
         raise UsageError(

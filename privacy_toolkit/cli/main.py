@@ -7,6 +7,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.output import emit_json, fail, result, say, unwritten
-from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, explained
+from privacy_toolkit.core.model import ExitCode, Terminated, ToolkitError, UsageError, explained
 from privacy_toolkit.core.privacy import COLLECT_AFTER, OURS, __version__, forbid_core_dumps
 
 if TYPE_CHECKING:
@@ -213,13 +214,51 @@ def main(argv: Sequence[str] | None = None) -> None:
         say("privacy-toolkit does not run on Windows itself: run it in WSL, in a container, or on Linux or macOS.")
         sys.exit(ExitCode.USAGE)
     os.umask(0o077)  # all we write is for its owner alone
+    if argv is None:
+        _take_the_first_three()
     forbid_core_dumps()  # before there is a key or an id to be dumped
     if argv is None:
         OURS.set()
+        _hear_the_system()
         gc.set_threshold(COLLECT_AFTER)  # a start makes very many objects, and garbage of none of them
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
-    sys.exit(_run(arguments, as_json))
+    code = _run(arguments, as_json)
+    if argv is None:
+        for number in _HEARD:  # the last word is said: one more signal is to end it without a traceback
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+    sys.exit(code)
+
+
+def _take_the_first_three() -> None:
+    """Put /dev/null where standard input, output or error is closed.
+
+    A file that is opened would get its number otherwise, and whatever a library or another program says into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_OF_THREE:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+_LAST_OF_THREE = 2
+
+#: What ends a process in a word, with an exit code.
+_HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _hear_the_system() -> None:
+    """Take SIGTERM and SIGHUP as Ctrl-C is taken, so that nothing half-made is left and there are a code and a word.
+
+    Where a run is worked on, and in servers, they are heard otherwise meanwhile.
+    """
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    for number in _HEARD:
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup had it ignored: that stays
+            signal.signal(number, end)
 
 
 def _run(arguments: list[str], as_json: bool) -> int:
@@ -238,9 +277,26 @@ def _run(arguments: list[str], as_json: bool) -> int:
 
 def _told(error: BaseException) -> tuple[ToolkitError, ExitCode]:
     """An error in words, with its exit code."""
-    if isinstance(error, click.Abort):
-        error = KeyboardInterrupt()
+    # What fails while a signal unwinds the stack, such as a transaction that is rolled back, is not what went wrong.
+    before = error.__context__
+    while before is not None:
+        if isinstance(before, KeyboardInterrupt):
+            return explained(before)
+        before = before.__context__
+    if isinstance(error, click.Abort):  # of a question that nobody answers
+        return explained(KeyboardInterrupt())
+    if isinstance(error, FileNotFoundError) and not _is_anywhere():
+        return explained(UsageError("The folder that you are in is no longer there.", "Change to one that is."))
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else "privacy-toolkit"
         return ToolkitError(error.format_message(), f"{where} --help", code="usage"), ExitCode.USAGE
     return explained(unwritten(error) or error)
+
+
+def _is_anywhere() -> bool:
+    """Whether the folder in which the command was given is still there."""
+    try:
+        os.getcwd()  # noqa: PTH109 - it is only asked for
+    except FileNotFoundError:
+        return False
+    return True

@@ -185,9 +185,11 @@ def unwritten(error: BaseException) -> UsageError | None:
     """Tell an error of what click itself writes to stdout, such as the help, from others."""
     import traceback
 
+    if not isinstance(error, OSError):
+        return None
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     is_of_click = frame.f_globals.get("__name__") == click.echo.__module__
-    return _not_written(error) if isinstance(error, OSError) and is_of_click and not _has_gone(error) else None
+    return _not_written(error) if is_of_click and not _has_gone(error) else None
 
 
 def emit_line(value: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
+from privacy_toolkit.app.runs import purged_object
 from privacy_toolkit.app.service import found_again
 from privacy_toolkit.app.work import RunResult
 from privacy_toolkit.cli.options import CommandOptions
@@ -133,6 +134,7 @@ class Terminal:
         wanted = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup had it ignored: that stays
             wanted[signal.SIGHUP] = StopReason.TERMINATED
+        before = {number: signal.getsignal(number) or signal.SIG_DFL for number in wanted}
         for number, reason in wanted.items():
             loop.add_signal_handler(number, ask, number, reason)
         try:
@@ -140,6 +142,7 @@ class Terminal:
         finally:
             for number in wanted:
                 loop.remove_signal_handler(number)
+                signal.signal(number, before[number])
 
     def sealing(self) -> None:
         """Let the session end: the pack is still to be written."""
@@ -286,7 +289,7 @@ def _clock(clock: PlannedClock) -> str:
 
 def is_terminal() -> bool:
     """Whether somebody is there to be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 # The result of a run.
@@ -335,7 +338,7 @@ def _slow(found: HeldBack) -> str:
 def _show(summary: Summary, shown: RunResult, following: str) -> None:
     plan, handed, pack = summary.plan, shown.handed, shown.pack
     result(f"Run {summary.run_id} on {plan.target}")
-    result(shown.sentence)
+    result(f"{shown.sentence}{_purged(summary)}")
     _show_outcomes(summary, shown)
     result(f"  {'':<14}{'-' * 12}")
     result(f"  {'subjects':<14}{plan.rows.subjects:>12,}")
@@ -354,6 +357,12 @@ def _show(summary: Summary, shown: RunResult, following: str) -> None:
         result(f"Packages: {plan.out}")
     if following:
         result(f"Next:   {following}")
+
+
+def _purged(summary: Summary) -> str:
+    """When it was purged, and what that means, on a line of its own."""
+    told = "its ids are gone, so nothing of it can be resumed, listed or reported again"
+    return "".join(f"\nPurged on {at[:10]}: {told}." for at in purged_object(summary).values())
 
 
 def _copied(shown: RunResult) -> str:
@@ -442,6 +451,7 @@ def run_object(summary: Summary, shown: RunResult) -> dict[str, Any]:
         "pack": None if is_running or shown.pack is None else str(shown.pack),
         "next": f"privacy-toolkit runs show {summary.run_id}" if is_running else _next(summary, shown),
     }
+    value |= purged_object(summary)
     if summary.rejected:
         value["rejected_accepted"] = not summary.rejected_unaccepted
     if is_running:

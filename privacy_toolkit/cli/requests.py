@@ -25,12 +25,12 @@ from privacy_toolkit.core.model import ExitCode, Outcome, UsageError, count
 
 if TYPE_CHECKING:
     from privacy_toolkit.app.patrol import Look, PatrolOrder, PatrolResult, Round
-    from privacy_toolkit.app.requests import HeldRequests, WrittenLetters
+    from privacy_toolkit.app.requests import WrittenLetters
     from privacy_toolkit.cli.options import CommandOptions
     from privacy_toolkit.config.settings import Settings
     from privacy_toolkit.engine.open_requests import DueRequest, NotCounted, Register
     from privacy_toolkit.journal.store import State
-    from privacy_toolkit.reporting.register import RequestRegister
+    from privacy_toolkit.reporting.register import HeldRequests, RequestRegister
 
 
 # ``privacy-toolkit letters``.
@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 
 class _LettersGroup(click.Group):
     """A group in which a word that is no command is a run: ``letters RUN`` is ``letters write RUN``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was typed; where the run is missing, say that."""
+        if args and args[0].startswith("--") and args[0] != "--help":
+            raise UsageError("Letters of which run?", "Name it first: privacy-toolkit letters RUN, or latest for RUN.")
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -133,8 +139,18 @@ def _write(state: State, run_id: str, given: dict[str, Any], *, as_json: bool) -
 
 
 def _say_of_letters(written: WrittenLetters) -> None:
+    from privacy_toolkit.app.requests import PACKAGE_GONE
+
     if written.environment == "sandbox":
         say("This run was on SANDBOX: what these letters say was rehearsed, and is so for nobody. Don't send them.")
+    if written.foreign:
+        names = ", ".join(written.foreign)
+        say(f"Warning: letters.toml does not say everything in the language of these letters: {names}. Look at them.")
+    if gone := written.without.get(PACKAGE_GONE, 0):
+        say(
+            f"{count(gone, 'person', 'people')} without a letter: their package is not in {written.packages} any more."
+            " Put it back, or export them again."
+        )
     if written.no_reason:
         say(f"{count(written.no_reason, 'extended request')} without a letter: letters.toml gives no extension_reason.")
 
@@ -192,10 +208,10 @@ def register_command(**options: Any) -> int:
     found = register(state, now_utc().date(), settings.packs)
     for run_id in found.unreadable:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
-    if as_csv:
-        _deliver(csv_of(found), out)
-    elif as_page:
-        _deliver([page_of(found).encode("utf-8", "backslashreplace")], out)
+    if as_csv or as_page:
+        _deliver(csv_of(found) if as_csv else [page_of(found).encode("utf-8", "backslashreplace")], out)
+        if out:
+            say(f"Register: {out}")
     elif as_json and out:
         _deliver([_json(found.as_object())], out)
         emit_json({"out": out})
@@ -268,6 +284,8 @@ def metrics_command(**options: Any) -> int:
 
 
 def _say_what_is_missing(found: Mapping[str, Any]) -> None:
+    if found["year"] >= int(found["today"][:4]):
+        say(f"{found['year']} is not over: these are figures as of {found['today']}.")
     if found["environment"] == "sandbox":
         say("All runs were on SANDBOX: these are figures of a rehearsal, and nobody's requests.")
     elif found["left_out"]:
@@ -292,7 +310,7 @@ def due_command(**options: Any) -> int:
 
     Exit code 3: something is overdue (with --holds: a review is), or a journal can't be read, so that something may be.
     """
-    from privacy_toolkit.app.requests import holds
+    from privacy_toolkit.app.upkeep import holds
     from privacy_toolkit.engine.open_requests import register
     from privacy_toolkit.jobs import jobs_that
 
@@ -318,10 +336,11 @@ def due_command(**options: Any) -> int:
 
 
 def _write_calendar(path: Path, found: Register, held: list[HeldRequests]) -> None:
-    from privacy_toolkit.app.requests import calendar_days
-    from privacy_toolkit.reporting.register import calendar
+    from privacy_toolkit.reporting.register import calendar, calendar_days
 
-    _deliver([calendar(calendar_days(found.due, held), now_utc())], str(path), "--ics")
+    days = list(calendar_days(found.due, held))
+    _deliver([calendar(days, now_utc())], str(path), "--ics")
+    say(f"Calendar: {path} ({count(len(days), 'day')} on which something is due or to be reviewed)")
 
 
 def _tell(settings: Settings, found: Register, held: list[HeldRequests]) -> None:

@@ -27,6 +27,7 @@ from privacy_toolkit.core.model import ExitCode, UsageError, count
 
 if TYPE_CHECKING:
     from privacy_toolkit.config.settings import Settings
+    from privacy_toolkit.engine.plan import Summary
     from privacy_toolkit.journal.store import State
 
 _run = click.argument("run")
@@ -302,15 +303,33 @@ def purge(**options: Any) -> int:
         return _purge_aged(state, settings, age or _keep_of(settings), confirmed, as_json=as_json)
     run_id = state.find(name)
     summary = runs.to_purge(state, run_id)
-    if summary.open:
-        say(f"{count(summary.open, 'subject')} of this run are still open; a purged run can't be resumed.")
+    before = runs.purged_object(summary)
+    if not before:
+        _say_before_purge(state, summary)
     require_typed(runs.sentence_to_purge(run_id), confirmation, no_input=no_input)
     runs.purge(state, summary, now_utc(), settings.packs)
     if as_json:
-        emit_json({"run_id": run_id, "purged": True})
+        emit_json({"run_id": run_id, "purged": True, **before})
+    elif before:
+        result(f"Run {run_id} was purged on {before['purged_at'][:10]}: its ids and its secret were gone already.")
+        result("What is left of it was written once more; there was nothing else to do.")  # nor to search for any more
     else:
         result(f"The ids and the secret of run {run_id} are destroyed.")
     return ExitCode.SETTLED
+
+
+def _say_before_purge(state: State, summary: Summary) -> None:
+    """Say what of a run, or of an earlier one, is not over yet."""
+    from privacy_toolkit.app.requests import taking_over
+
+    if summary.open:
+        are = "is" if summary.open == 1 else "are"
+        say(f"{count(summary.open, 'subject')} of this run {are} still open; a purged run can't be resumed.")
+    if earlier := taking_over(state).get(summary.run_id):
+        say(
+            f"This run holds what became of requests that run {earlier} has open. Once it is purged they count as open"
+            f" again; to settle them first: privacy-toolkit runs resume {earlier}"
+        )
 
 
 def _keep_of(settings: Settings) -> str:
@@ -455,6 +474,8 @@ def _told(line: dict[str, Any]) -> str:
         return f"{line['run_id']}  {line['verdict']:<11}"
     due = f"  due {line['due_on']}" if line["due_on"] else ""
     refused = f"  {line['rejected']:,} rows REFUSED" if line["rejected"] else ""
+    if "purged_at" in line:
+        due, refused = f"  purged on {line['purged_at'][:10]}: its ids are gone", ""
     overdue = f"  {line['overdue']:,} OVERDUE" if line["overdue"] else ""
     return (
         f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"

@@ -331,7 +331,9 @@ def read_mapping(path: Path) -> MappingFile:
     try:
         return msgspec.convert(read_toml(path), MappingFile)
     except OSError as error:
-        raise UsageError(f"The mapping {path} can't be read: {error.strerror}.") from None
+        raise UsageError(
+            f"The mapping {path} can't be read: {error.strerror}.", "One column alone is named by --column NAME=THEIRS."
+        ) from None
     except ValueError as error:  # msgspec's is one, too
         raise UsageError(
             f"The mapping {path} can't be used: {error}.",

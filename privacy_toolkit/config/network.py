@@ -62,6 +62,8 @@ class Obstacle(StrEnum):
     TLS_VERSION = "tls_version"
     CLIENT_CERTIFICATE = "client_certificate"  # the peer refuses ours, or that there is none
     CLOSED = "closed"  # in the middle of a handshake
+    REFUSED = "refused"  # nobody listens there
+    SILENT = "silent"  # not a word, not even that nobody listens
 
 
 class ProxyError(OSError):
@@ -108,6 +110,11 @@ def obstacle_of(error: BaseException | None) -> Obstacle | None:
 _ASK: Final = "ask whoever runs it"
 #: What is in the way, and what puts it right; with ``{proxy}`` and ``{host}``.
 _EXPLAINED: Final = {
+    Obstacle.REFUSED: ("{host} refuses the connection", "Are host and port in base_url right, and does it run there?"),
+    Obstacle.SILENT: (
+        "{host} does not answer when a connection is made",
+        "Is the host in base_url right, may this machine get there, or does it need a proxy?",
+    ),
     Obstacle.NO_ADDRESS: ("{host} has no address here", "Is the host in base_url right, and does DNS work?"),
     Obstacle.PROXY_UNREACHABLE: (
         "the proxy {proxy} can't be reached",

@@ -96,10 +96,16 @@ class ApiError(ToolkitError):
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
+class Terminated(KeyboardInterrupt):
+    """The system asks for the end, as Ctrl-C does at the keyboard: SIGTERM, or SIGHUP of a session that ends."""
+
+
 def explained(error: BaseException) -> tuple[ToolkitError, ExitCode]:
     """Any error in words that hold no data, with its exit code."""
     if isinstance(error, ToolkitError):
         return error, error.exit_code
+    if isinstance(error, Terminated):
+        return ToolkitError("Ended by the system.", code="terminated"), ExitCode.STOPPED
     if isinstance(error, KeyboardInterrupt):
         return ToolkitError("Interrupted.", code="interrupted"), ExitCode.INTERRUPTED
     told = _storage_failure(error)
@@ -273,6 +279,8 @@ class Reason(StrEnum):
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     TLS_FAILED = "tls_failed"
+    NO_ADDRESS = "no_address"  # the host's name can't be looked up
+    PROXY_FAILED = "proxy_failed"  # the proxy can't be reached, or makes no way to the API
     POOL_TIMEOUT = "pool_timeout"
     NOT_WRITTEN = "not_written"  # withdrawn, or the connection broke, before the first byte left
     # sent, no reliable answer
@@ -334,6 +342,8 @@ NEVER_SENT = frozenset(
         Reason.CONNECT_FAILED,
         Reason.CONNECT_TIMEOUT,
         Reason.TLS_FAILED,
+        Reason.NO_ADDRESS,
+        Reason.PROXY_FAILED,
         Reason.POOL_TIMEOUT,
         Reason.NOT_WRITTEN,
     }

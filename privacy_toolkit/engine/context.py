@@ -132,7 +132,7 @@ class ExecutionContext:
         """
         if isinstance(exchange, Fault) and exchange.obstacle is not None and exchange.obstacle not in self.obstacles:
             self.obstacles.add(exchange.obstacle)
-            self.emit(Obstructed(*self.explain(exchange.obstacle)))
+            self.emit(Obstructed(exchange.obstacle.value, *self.explain(exchange.obstacle)))
         says = isinstance(exchange, Reply) and exchange.retry_after is not None
         return datetime.fromtimestamp(self.clock() / 1e6, UTC) if says else _NO_MOMENT
 

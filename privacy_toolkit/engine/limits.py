@@ -49,8 +49,12 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Obstructed(msgspec.Struct, frozen=True):
-    """No connection could be made, and it is known why: a sentence, and what puts it right. Once for each kind."""
+    """No connection could be made, and it is known why: a sentence, and what puts it right. Once for each kind.
 
+    ``obstacle`` is the kind as programs read it.
+    """
+
+    obstacle: str
     said: str
     remedy: str
 

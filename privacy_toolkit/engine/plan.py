@@ -352,8 +352,8 @@ class Summary(msgspec.Struct, frozen=True, dict=True):
 
     ``stopped_by`` is why the last executions stopped (see ``why_stopped``); ``cut_short`` says that no end is recorded:
     they are under way, or they crashed, or there was none. ``is_running``: a process works on it at this moment.
-    ``acceptance`` is the last one of refused rows. ``done`` counts the subjects that are done by why they are, which
-    may be "there was nothing to do".
+    ``acceptance`` is the last one of refused rows. ``purged_at`` is when ids and secret were destroyed. ``done`` counts
+    the subjects that are done by why they are, which may be "there was nothing to do".
     """
 
     run_id: str
@@ -362,10 +362,15 @@ class Summary(msgspec.Struct, frozen=True, dict=True):
     stopped_by: StopReason | None
     cut_short: bool
     started_at: int
-    purged: bool
+    purged_at: int | None
     is_running: bool = False
     acceptance: Acceptance | None = None
     done: Mapping[Reason | None, int] = msgspec.field(default_factory=dict)
+
+    @property
+    def purged(self) -> bool:
+        """Whether its ids and its secret are destroyed."""
+        return self.purged_at is not None
 
     @cached_property
     def rejected(self) -> int:
@@ -472,7 +477,7 @@ def summarize(journal: RunReader) -> Summary:
         stopped_by=why_stopped(executions),
         cut_short=is_cut_short(executions),
         started_at=journal.created_at,
-        purged=journal.purged_at is not None,
+        purged_at=journal.purged_at,
         is_running=is_running,
         acceptance=acceptance,
         done=journal.done_reasons() if totals.get(Outcome.DONE) else {},

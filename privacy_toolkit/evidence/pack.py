@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from privacy_toolkit.core.durable import FolderPlace, new_file, write_file, write_files
-from privacy_toolkit.core.model import Job, Outcome, Reason, RefusedError
+from privacy_toolkit.core.model import Job, JournalError, Outcome, Reason, RefusedError, Verdict
 from privacy_toolkit.core.privacy import uncollected
 from privacy_toolkit.core.processes import SecondProcess, can_start
 from privacy_toolkit.engine.plan import plan_of
@@ -26,7 +26,7 @@ from privacy_toolkit.evidence.seal import Chain, Contents, Link, Seal, hash_fold
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.figures import StateCount
 from privacy_toolkit.journal.state import open_run
-from privacy_toolkit.journal.store import RunReader
+from privacy_toolkit.journal.store import RunReader, purged, running
 from privacy_toolkit.journal.windows import Windows
 from privacy_toolkit.reporting.counts import RowSummary, RowTally
 from privacy_toolkit.reporting.html import render
@@ -345,7 +345,7 @@ def write_pack(
         principal: the name under which the allowed signers list the key.
 
     Raises:
-        RefusedError: the run was purged, so its pseudonyms can't be made any more.
+        RefusedError: the run was purged, so its pseudonyms can't be made any more; or somebody began to work on it.
         UsageError: at ``folder`` stands something that is no pack of this run, or the name of the signer is none.
         ToolkitError: the sums don't add up (code ``sums``).
         PackError: the pack can't be written.
@@ -368,21 +368,48 @@ def _write(journal: RunReader, place: FolderPlace, seal: Seal) -> PackResult:
         place.restore()
     secret = journal.secret
     if secret is None:
-        raise RefusedError(
-            f"Run {journal.run_id} was purged: its pack can't be made again.", "Keep the pack that was made before."
-        )
+        raise _purged(journal)
     check_free(place.path, journal.run_id)
     place.path.parent.mkdir(parents=True, exist_ok=True)
     building = place.begin()
+    executions = len(journal.executions())
     report, contents = _fill(building, journal, secret, seal)
     # Alone from here: two packs must not both follow the same one, nor change places at the same time. The link is
     # durable before the pack has its name, so no pack is ever seen that a later one would not follow.
     with seal.chain.lock():
+        _check_still(journal, executions, report)
         link = seal.close(building, contents)
         check_free(place.path, journal.run_id)
         place.finish()
         place.sweep()
     return PackResult(place.path, report, link)
+
+
+def _purged(journal: RunReader) -> RefusedError:
+    return purged(journal, "its pack can't be made again", "Keep the pack that was made before.")
+
+
+def _check_still(journal: RunReader, executions: int, report: Report) -> None:
+    """Make sure that nobody purged the run, or began to work on it, while it was read for a pack.
+
+    What was read may be partly of before and partly of after that, and nothing could be made in its place.
+
+    Raises:
+        RefusedError: somebody did.
+        PackError: it can't be told.
+    """
+    if not journal.place:
+        return
+    try:
+        with open_run(journal.place) as now:
+            is_worked_on = report.verdict is Verdict.RUNNING or len(now.executions()) != executions
+            gone = _purged(now) if now.secret is None else None
+    except JournalError as error:
+        raise PackError(f"The pack can't be written: {error.message}", error.hint) from None
+    if gone is not None:
+        raise gone
+    if is_worked_on:
+        raise running(journal.run_id)
 
 
 def _fill(building: Path, journal: RunReader, secret: bytes, seal: Seal) -> tuple[Report, Contents]:

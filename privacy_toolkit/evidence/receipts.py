@@ -20,7 +20,7 @@ import msgspec
 from privacy_toolkit.access.page import RECEIPT_PAGE, ReceiptFacts, receipt_page
 from privacy_toolkit.access.words import Notice
 from privacy_toolkit.core.durable import open_regular, put_folder, read_regular, write_files
-from privacy_toolkit.core.model import ExitCode, RefusedError, ToolkitError, UsageError
+from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence.files import (
     REPORT_JSON,
@@ -36,7 +36,7 @@ from privacy_toolkit.evidence.files import (
 from privacy_toolkit.evidence.seal import Link
 from privacy_toolkit.evidence.verify.findings import LONGEST_LINE
 from privacy_toolkit.inputs.files import fingerprint
-from privacy_toolkit.journal.store import RunReader
+from privacy_toolkit.journal.store import RunReader, purged
 from privacy_toolkit.reporting.rows import file_key, keyed_digest, pseudonym, row_key
 from privacy_toolkit.signatures.sshsig import PACK_NAMESPACE, verify
 
@@ -134,10 +134,10 @@ def secret_of(journal: RunReader) -> bytes:
     """
     secret = journal.secret
     if secret is None:
-        raise RefusedError(
-            f"Run {journal.run_id} was purged: nothing links its rows to people or files any more.",
+        raise purged(
+            journal,
+            "nothing links its rows to people or files any more",
             "A receipt has to be made before the purge; those made before stay good.",
-            code="purged",
         )
     return secret
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
@@ -145,18 +146,19 @@ class Manner(msgspec.Struct, frozen=True):  # not gc=False as the others: it lea
     """How a call is sent, next to what it says.
 
     ``anonymous``: without credentials, as a route control is. ``apart``: not on any of these connections. ``on``: on
-    this very connection and no other; where it is closed or in use, nothing is sent. ``before_write`` is awaited when
-    a connection is at hand, and ``may_write`` is asked after it, with nothing between it and the first byte; where one
+    this very connection and no other; where it is closed or in use, nothing is sent. ``before_write`` is awaited when a
+    connection is at hand, and ``may_write`` is asked after it, with nothing between it and the first byte; where one
     says False nothing is sent, and the connection serves another call. ``when_late`` is as ``before_write`` for calls
-    that only need it after a connection was waited for. ``about`` are names of whom the call is about: it is not sent
-    on a connection whose last call shares one of them, since a copy of its answer could be taken for this one's.
+    that only need it after a connection was waited for, and is told since when, in monotonic seconds. ``about`` are
+    names of whom the call is about: it is not sent on a connection whose last call shares one of them, since a copy of
+    its answer could be taken for this one's.
     """
 
     anonymous: bool = False
     apart: Collection[Line] = ()
     on: Line | None = None
     before_write: Callable[[], Awaitable[bool]] | None = None
-    when_late: Callable[[], Awaitable[bool]] | None = None
+    when_late: Callable[[float], Awaitable[bool]] | None = None
     may_write: Callable[[], bool] = _always
     about: Collection[str] = ()
 
@@ -413,10 +415,14 @@ class Pacer:
         finally:
             self._at_gate -= 1
 
-    async def again(self) -> bool:
-        """Return when a request may be written that had its turn, but no connection: it counts from then on."""
-        if self._written:
-            self._written.pop()
+    async def again(self, turn: float) -> bool:
+        """Return when a request may be written that had its ``turn``, but no connection: it counts from then on.
+
+        ``turn`` is when it was handed out, or just after, by the clock of the pace. What others wrote since stays.
+        """
+        written = self._written
+        if (at := bisect_right(written, turn)) and written[at - 1] > turn - self._second:
+            del written[at - 1]
         if not self.is_clear():
             await self.gate()
         return True

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -220,8 +221,10 @@ class Transport(httpx2.AsyncBaseTransport):
         before_write = manner.before_write
         connection = self._idle_one(manner) if manner.on is None else None
         if connection is None:
+            asked = self._clock()
             connection = await self._acquire(limits, manner)
-            before_write = before_write or manner.when_late
+            if before_write is None and manner.when_late is not None:
+                before_write = partial(manner.when_late, asked)
         connection.line.about = manner.about
         try:
             if before_write is not None:
@@ -436,9 +439,9 @@ def _obstacle(error: OSError | UnicodeError, phase: Phase, *, tunnelled: bool) -
         if tunnelled and found is Obstacle.NO_TLS:
             return Obstacle.PROXY_PAGE
         return Obstacle.CLOSED if found is None and isinstance(error, ConnectionError) else found
-    if tunnelled and isinstance(error, TimeoutError):
-        return Obstacle.PROXY_UNREACHABLE
-    return found
+    if found is None and isinstance(error, TimeoutError):
+        return Obstacle.PROXY_UNREACHABLE if tunnelled else Obstacle.SILENT
+    return Obstacle.REFUSED if found is None and isinstance(error, ConnectionRefusedError) else found
 
 
 def _fail(waiter: _Waiter, trouble: Trouble, elapsed: float = 0.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -122,14 +123,21 @@ def open_file(place: Path) -> Iterator[BufferedReader]:
     """Open a file for reading.
 
     Raises:
-        InputError: it can't be opened.
+        InputError: it can't be opened; or somebody wrote to it meanwhile: what was read is no list that ever was.
     """
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_regular(place))
         except OSError as error:
             raise unreadable(name_of(place), error) from None
+        before = os.fstat(file.fileno())
         yield file
+        after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise InputError(
+                f"{name_of(place)} was changed while it was read, so rows may be missing or be there twice.",
+                "Wait until it is written and nobody works on it, then give the command again.",
+            )
 
 
 class ByteSource:
@@ -177,6 +185,8 @@ def open_bytes(path: str, stdin: BinaryIO | None = None) -> Iterator[ByteSource]
         InputError: it can't be opened.
     """
     if path == STDIN:
+        if stdin is None and sys.stdin is None:
+            raise InputError("Standard input is closed.", "Name a file, or give a CSV through standard input.")
         yield ByteSource(stdin or sys.stdin.buffer, STDIN_NAME)
         return
     with open_file(Path(path)) as file:

@@ -51,7 +51,7 @@ from privacy_toolkit.inputs.pairs import (
 )
 from privacy_toolkit.jobs.holders import HOLDERS, SPENT, ShownCoupon, decode_coupon, holders_of
 from privacy_toolkit.journal.records import Entry
-from privacy_toolkit.journal.store import OpenRun, RunReader, State, running
+from privacy_toolkit.journal.store import OpenRun, RunReader, State, purged, running
 from privacy_toolkit.talonone.responses import Answer, Finding
 
 MAX_PER_COUPON = "max_per_coupon"
@@ -463,8 +463,8 @@ def rows_to_undo(parameters: Parameters, state: State, scope: str) -> Iterator[S
     reliable answer are: the list of holders tells.
 
     Raises:
-        UsageError: there is no such run, it reserves nothing, its ids are gone, or it is of another deployment.
-        RefusedError: it was undone before, or is under way.
+        UsageError: there is no such run, it reserves nothing, or it is of another deployment.
+        RefusedError: it was undone before, is under way, or was purged.
     """
     if parameters.get(UNDOES) is None:
         return None
@@ -474,7 +474,7 @@ def rows_to_undo(parameters: Parameters, state: State, scope: str) -> Iterator[S
         if plan.job not in _RESERVING:
             raise UsageError(f"Run {run_id} reserved nothing.", "A run of reserve or assign can be undone.")
         if journal.purged_at is not None:
-            raise UsageError(f"Run {run_id} was purged: its ids are gone, so it can't be undone.", code="purged")
+            raise purged(journal, "its ids are gone, so it can't be undone")
         if plan_scope(plan) != scope:
             raise UsageError(
                 f"Run {run_id} was on {plan.target} ({plan.environment}); the settings say otherwise.",

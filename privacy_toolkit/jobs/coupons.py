@@ -14,15 +14,13 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
-from privacy_toolkit.core.model import Attribution, Hold, Job, Outcome, Purpose, Reason, Sequencing
+from privacy_toolkit.core.model import Attribution, Job, Outcome, Purpose, Reason, Sequencing
 from privacy_toolkit.engine.job import (
     Calls,
     Context,
     Declaration,
     Headline,
     Parameters,
-    Preflight,
-    Subjects,
     pauses,
 )
 from privacy_toolkit.engine.runner import MOST_TOGETHER
@@ -65,6 +63,7 @@ from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied
 #: Something was sent, and whether it shows is not known yet.
 IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED})
 REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
+_REFUSALS = REFUSED_FOR_GOOD | {Finding.REFUSED}
 
 
 class Direction(msgspec.Struct, frozen=True):
@@ -93,9 +92,10 @@ class Direction(msgspec.Struct, frozen=True):
             return Outcome.UNKNOWN, answer.reason
         if before is Outcome.UNVERIFIED:
             return before, self.unseen
-        if alone and answer.finding in REFUSED_FOR_GOOD:  # no refusal names its request
-            return Outcome.FAILED if answer.is_in_step else Outcome.UNKNOWN, answer.reason
-        return Outcome.RETRYABLE, answer.reason
+        if answer.finding in REFUSED_FOR_GOOD and not answer.is_in_step:  # no refusal names its request
+            return Outcome.UNKNOWN, answer.reason
+        is_final = alone and answer.finding in REFUSED_FOR_GOOD
+        return Outcome.FAILED if is_final else Outcome.RETRYABLE, answer.reason
 
 
 ADDING = Direction(
@@ -161,6 +161,8 @@ class Walk:
         self._refused: list[int] = []  # sent and lost, then refused for good: the list decides
         self._has_sent = False
         self._last: Answer | None = None  # to the last request that changes something
+        self._before: dict[int, Outcome] = {}  # where each stood before it was sent for
+        self._doubtful: list[Answer] = []  # refusals for now that may have been another's
         self._accepted: dict[int, Answer] = {}  # answers that say "done" and don't name the coupon
         self._shown: dict[int, bytes] = {}  # the coupon as the inventory of its customer shows it
         self._kept: set[int] = set()  # those for whom an answer to the request showed the coupon
@@ -343,6 +345,9 @@ class Walk:
             answer = await self._steps.vouched(self._direction.operation, answer)
             self._follows(before, lost, answer)
         self._has_sent, self._last = True, answer
+        is_lost = answer.finding is Finding.UNKNOWN
+        self._before = self._before | dict.fromkeys(chunk, Outcome.UNKNOWN) if is_lost else before | self._before
+        self._doubtful += [answer] if answer.finding in _REFUSALS and not answer.is_in_step else []
         if answer.finding is Finding.DONE and not answer.named:
             self._accepted.update(dict.fromkeys(chunk, answer))
         return answer
@@ -362,7 +367,8 @@ class Walk:
             attempts = state.attempts - (answer.finding is Finding.NEVER_SENT)
             now = self._steps.now
             self._at[seq] = replace(state, outcome=outcome, reason=reason, attempts=attempts, settled_at=now)
-        return {seq: self._at[seq] for seq in lost}
+        is_doubtful = answer.finding is Finding.DONE and not answer.is_in_step  # a crash leaves no proof of it
+        return {seq: lost[seq] if is_doubtful else self._at[seq] for seq in lost}
 
     async def _after(self, chunk: list[int], tries: int, answer: Answer) -> list[Chunk]:
         """Go on by what the request came to; what has to be sent again."""
@@ -375,8 +381,17 @@ class Walk:
             chunk = await self._missing(chunk)
         if tries < ACT_TRIES and goes_on:
             return [(chunk, tries)]
+        if answer.finding in {Finding.REFUSED, Finding.NEVER_SENT}:
+            await self._clear_up(chunk, answer)
         self._settle_state(chunk)
         return []
+
+    async def _clear_up(self, chunk: list[int], answer: Answer) -> None:
+        """Find out whether all refusals for now were their own: only then is it certain that it was not done."""
+        if await self._steps.proven(self._direction.operation, *self._doubtful, bracketed=False):
+            for seq in chunk:
+                outcome, reason = self._direction.follows(self._before[seq], answer, alone=False)
+                self._at[seq] = replace(self._at[seq], outcome=outcome, reason=reason)
 
     def _split(self, chunk: list[int]) -> list[Chunk]:
         """Refused for good: one customer who can't have it must not keep it from the others."""
@@ -521,10 +536,6 @@ def pair_calls(direction: Direction, subjects: int, parameters: Parameters) -> C
     }
 
 
-def _reserve_calls(subjects: int, parameters: Parameters) -> Calls:
-    return pair_calls(ADDING, subjects, parameters)
-
-
 def _release_calls(subjects: int, parameters: Parameters) -> Calls:
     calls = pair_calls(TAKING_AWAY, subjects, parameters)
     return {**calls, INVENTORY.name: (0, subjects)} if parameters.get(UNREDEEMED) else calls
@@ -543,18 +554,6 @@ def _pairs(parameters: Parameters) -> RowForm:
     return PairForm(carry=carried(parameters))
 
 
-def _bare_pairs(parameters: Parameters) -> RowForm:
-    return PairForm(has_budget=False, carry=carried(parameters))
-
-
-def _look(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Preflight:  # noqa: ARG001 - as above
-    return LookAtHolders(subjects, holds)
-
-
-def _look_at_releases(subjects: Subjects, holds: Mapping[int, Hold], parameters: Parameters) -> Preflight:  # noqa: ARG001
-    return LookAtReleases(subjects, holds)
-
-
 def by_coupon(customer: str, given: str) -> str:  # noqa: ARG001 - the coupon alone
     """Name the group of a pair: its coupon."""
     return coupon_of(given)
@@ -568,11 +567,11 @@ def shown(customer: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the
 RESERVE = Declaration(
     job=Job.RESERVE,
     words=words_of(Headline("Reserve", "coupon reservation", "at"), "Coupon reservations", adds=True),
-    calls=_reserve_calls,
+    calls=partial(pair_calls, ADDING),
     make=adding,
     form=_pairs,
     prepare=with_budgets,
-    look=_look,
+    look=lambda subjects, holds, _: LookAtHolders(subjects, holds),
     shown=shown,
     suppressed_by=(Job.ERASE,),
     sequencing=Sequencing.TOGETHER,
@@ -585,9 +584,9 @@ RELEASE = Declaration(
     words=words_of(Headline("Release", "coupon reservation", "at"), "Release of coupon reservations", adds=False),
     calls=_release_calls,
     make=_taking_away,
-    form=_bare_pairs,
+    form=lambda parameters: PairForm(has_budget=False, carry=carried(parameters)),
     prepare=release_prepared,
-    look=_look_at_releases,
+    look=lambda subjects, holds, _: LookAtReleases(subjects, holds),
     shown=shown,
     sequencing=Sequencing.TOGETHER,
     group=by_coupon,

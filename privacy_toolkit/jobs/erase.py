@@ -102,14 +102,16 @@ ERASE = OPERATIONS["delete_customer_data"]
 #: How often the erase request is sent for one subject in one execution before it is left for the next one.
 ACT_TRIES = 4
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
-_ABSENT, _CREDENTIALS, _DONE, _FINAL, _NEVER_SENT, _UNKNOWN = (
+_ABSENT, _CREDENTIALS, _DONE, _FINAL, _NEVER_SENT, _REFUSED, _UNKNOWN = (
     Finding.ABSENT,
     Finding.CREDENTIALS,
     Finding.DONE,
     Finding.FINAL,
     Finding.NEVER_SENT,
+    Finding.REFUSED,
     Finding.UNKNOWN,
 )
+_NOT_DONE = frozenset({_FINAL, _NEVER_SENT, _REFUSED})
 _ERASED, _RESIDUAL, _LOST, _UNVERIFIED = Outcome.ERASED, Outcome.RESIDUAL, Outcome.UNKNOWN, Outcome.UNVERIFIED
 _ACCEPTED = frozenset({_UNVERIFIED, _RESIDUAL})
 _READ_BEFORE, _READ_AFTER = Purpose.READ_BEFORE, Purpose.READ_AFTER
@@ -149,7 +151,10 @@ def _was_sent(entry: Entry) -> bool:
 
 
 class _Walk:
-    """One subject on its way. ``_state`` is always what the journal has, or is about to have, on disk."""
+    """One subject on its way. ``_state`` is what the journal has, or is about to have, on disk.
+
+    But for a 204 for which nothing vouches yet: a crash leaves that as without an answer.
+    """
 
     def __init__(self, job: Erase, entry: Entry, steps: Steps) -> None:
         self._job = job
@@ -246,6 +251,7 @@ class _Walk:
     async def _erase(self, seen: Holding) -> None:
         """Send the erase request, again where it is certain that it was refused, and see what came of it."""
         known = NOTHING_KNOWN if self._loyalty is None else {self._seq: self._loyalty.facts}
+        first, doubtful = self._state, []
         while True:
             held = _VISIBLE if seen.visible else self._state.held_before or HeldBefore.NONE_VISIBLE
             before = self._state
@@ -262,11 +268,15 @@ class _Walk:
             elif answer.finding is _FINAL:
                 answer = await self._steps.vouched(ERASE, answer)
                 self._follows(before, lost, answer)
+            elif answer.finding is _REFUSED and is_maybe_copied(answer):
+                doubtful.append(answer)
             self._sends += 1
             if not may_send_again(ERASE, answer.finding) or self._sends >= ACT_TRIES:
                 break
             if not await self._steps.back_off(self._sends, answer):
                 break
+        if doubtful and answer.finding in _NOT_DONE and await self._steps.proven(ERASE, *doubtful, bracketed=False):
+            self._follows(first, lost, answer)  # all refusals were its own, so nothing is in doubt but what was before
         await self._after(answer)
 
     def _follows(self, before: SubjectState, lost: SubjectState, answer: Answer) -> dict[int, SubjectState]:
@@ -289,14 +299,15 @@ class _Walk:
             outcome = Outcome.RETRYABLE
         attempts = lost.attempts - (answer.finding is _NEVER_SENT)
         self._state = replace(lost, outcome=outcome, reason=reason, attempts=attempts, settled_at=self._steps.now)
-        return {self._seq: self._state}
+        is_doubtful = answer.finding is _DONE and not answer.is_in_step
+        return {self._seq: lost if is_doubtful else self._state}
 
     async def _after(self, answer: Answer) -> None:
         """Go on by what the erase request came to."""
         if answer.finding is _DONE:
             self._accepted = answer
             if not self._job.verified(self._seq):
-                await self._unread()
+                await self._settle_accepted(_UNVERIFIED, _NOT_READ_YET)
                 return
             seen = await self._look()
             if seen is not None:
@@ -312,12 +323,12 @@ class _Walk:
         else:
             self._steps.settle(self._state)
 
-    async def _unread(self) -> None:
-        """Accepted and not to be read afterwards: said only once it is certain that the 204 was ours."""
+    async def _settle_accepted(self, outcome: Outcome, reason: Reason | None, kept: Holding | None = None) -> None:
+        """Settle as accepted, and not seen to have worked: said only once it is certain that the 204 was ours."""
         if self._accepted is not None and not await self._steps.proven(ERASE, self._accepted):
             self._settle(Outcome.UNKNOWN, Reason.FOREIGN_ANSWER)
         else:
-            self._steps.settle(self._state)
+            self._settle(outcome, reason, kept)
 
     async def _look(self) -> Holding | None:
         """Read after an accepted erasure. None if that settled the subject; else what is still visible."""
@@ -339,7 +350,8 @@ class _Walk:
             self._settle(Outcome.RESIDUAL, Reason.STILL_HELD)
         else:
             unproven = answer.reason is Reason.ROUTE_UNPROVEN
-            self._settle(self._state.outcome, answer.reason if unproven else Reason.READ_FAILED_AFTERWARDS)
+            reason = answer.reason if unproven else Reason.READ_FAILED_AFTERWARDS
+            await self._settle_accepted(self._state.outcome, reason)
         return None
 
     async def _is_as_before(self, answer: Answer) -> bool:
@@ -353,17 +365,23 @@ class _Walk:
         """Something is still visible after an accepted erasure: give it time to settle, looking again and again."""
         for pause in pauses(self._job.settle):
             if not await self._steps.nap(pause):
-                self._settle(Outcome.UNVERIFIED, Reason.STILL_HELD)
+                await self._settle_accepted(_UNVERIFIED, Reason.STILL_HELD)
                 return
             again = await self._look()
             if again is None:
                 return
             seen = again
-        self._settle(Outcome.RESIDUAL, Reason.STILL_HELD, seen)
+        await self._settle_accepted(_RESIDUAL, Reason.STILL_HELD, seen)
 
     async def _erased(self, attribution: Attribution, kept: Holding | None) -> None:
-        """Settle as erased; a 204 that can't be shown to be the answer to our request confirms nothing."""
+        """Settle as erased; a 204 that can't be shown to be the answer to our request confirms nothing.
+
+        An empty profile that is still listed looks as it did before: then nothing but that 204 would say so.
+        """
         if self._accepted is not None and not await self._steps.proven(ERASE, self._accepted):
+            if kept is not None and self._state.held_before is HeldBefore.NONE_VISIBLE:
+                self._settle(Outcome.UNKNOWN, Reason.FOREIGN_ANSWER)
+                return
             attribution = Attribution.INFERRED
         self._settle(_ERASED, None, kept, attribution)
 

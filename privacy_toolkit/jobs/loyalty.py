@@ -209,6 +209,7 @@ class _Program:
         self._unlinked: set[str] = set()
         self._tries = 0
         self._lost = self._known.outcome in _IN_DOUBT
+        self._doubtful: list[Answer] = []  # refusals for now that may have been another's
         self._has_sent = self._lost or self._known.outcome is Outcome.ERASED
 
     def facts(self, came: Came) -> ProgramFacts:
@@ -240,7 +241,8 @@ class _Program:
                 return None
             return await self._if_accepted(Came(Outcome.RESIDUAL, Reason.LEDGER_STILL_HELD))
         if self._tries >= ACT_TRIES * max(1, self._known.cards):
-            return Came(Outcome.UNKNOWN if self._lost else Outcome.RETRYABLE, self._loyalty.state.reason)
+            reason = self._loyalty.state.reason
+            return Came(Outcome.UNKNOWN if await self._is_in_doubt() else Outcome.RETRYABLE, reason)
         self._tries += 1
         return await self._act(wanting)
 
@@ -318,7 +320,7 @@ class _Program:
 
     def _without_profile(self) -> Came:
         """What was sent can't be looked up without a profile; what is known already stays; else there is nothing."""
-        if self._lost:
+        if self._lost or self._doubtful:
             return Came(Outcome.UNKNOWN, Reason.NOT_FOUND)
         if self._known.outcome is Outcome.ERASED:
             return Came(Outcome.ERASED, attribution=self._known.attribution)
@@ -333,7 +335,7 @@ class _Program:
     async def _act(self, cards: tuple[str, ...]) -> Came | None:
         """Send the deletion, or unlink the first of some cards; where the program stands if that is the end of it."""
         operation, sending = self._request(cards)
-        before, was_lost = self._loyalty.state, self._lost
+        before, was_lost = self._loyalty.state, self._lost or bool(self._doubtful)
         lost = replace(
             before,
             outcome=Outcome.UNKNOWN,
@@ -353,8 +355,11 @@ class _Program:
         if answer.finding is Finding.FINAL:
             answer = await self._steps.vouched(operation, answer)
             self._follows(lost, was_lost, answer)
-        self._lost = was_lost or _may_be_done(answer)
-        self._has_sent = self._has_sent or self._lost or answer.finding is Finding.DONE
+        if answer.finding is Finding.REFUSED and is_maybe_copied(answer):
+            self._doubtful.append(answer)
+        else:
+            self._lost = self._lost or _may_be_done(answer)
+        self._has_sent = self._has_sent or was_lost or _may_be_done(answer) or answer.finding is Finding.DONE
         if answer.finding is Finding.DONE:
             self._accepted = answer
             self._unlinked.update(cards[:1])
@@ -363,12 +368,20 @@ class _Program:
 
     async def _ended(self, answer: Answer) -> Came | None:
         """Where the program stands if nothing more can be done in this execution after an answer that is no success."""
-        came = _came(answer, was_lost=self._lost)
+        came = _came(answer, was_lost=self._lost or bool(self._doubtful))
         if answer.finding is Finding.CREDENTIALS or came.outcome is Outcome.FAILED:
             return came
         if answer.finding is Finding.ABSENT or await self._steps.back_off(1, answer):
             return None
-        return came
+        return _came(answer, was_lost=await self._is_in_doubt())
+
+    async def _is_in_doubt(self) -> bool:
+        """Whether a request may have been carried out, once it is known which refusals for now were its own."""
+        if self._doubtful and not self._lost:
+            operation = self._request(())[0]
+            if await self._steps.proven(operation, *self._doubtful, bracketed=False):
+                self._doubtful.clear()
+        return self._lost or bool(self._doubtful)
 
     def _follows(self, lost: SubjectState, was_lost: bool, answer: Answer) -> Mapping[int, SubjectState]:
         """Where the subject stands by the answer alone."""
@@ -396,8 +409,10 @@ def _may_be_done(answer: Answer) -> bool:
 
 def _came(answer: Answer, *, was_lost: bool) -> Came:
     """Where a program stands by the answer to its deletion alone."""
-    if answer.finding is Finding.DONE:
+    if answer.finding is Finding.DONE and answer.is_in_step:
         return Came(Outcome.UNVERIFIED, Reason.NOT_READ_YET)
+    if answer.finding is Finding.DONE:  # as long as nothing vouches for it: a crash leaves no more than that
+        return Came(Outcome.UNKNOWN, Reason.NO_ANSWER_RECORDED)
     if was_lost or _may_be_done(answer):
         return Came(Outcome.UNKNOWN, answer.reason)
     if answer.finding is Finding.FINAL:

@@ -8,7 +8,10 @@ environment would find everybody "still gone".
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, date, datetime
+from itertools import islice
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,14 +30,14 @@ from privacy_toolkit.engine.job import (
     Parameters,
     Preparation,
 )
-from privacy_toolkit.engine.open_requests import former_scopes, look_through, may_be_of, plan_scope
+from privacy_toolkit.engine.open_requests import BATCH, former_scopes, look_through, may_be_of, plan_scope
 from privacy_toolkit.engine.plan import Plan, plan_of
 from privacy_toolkit.engine.planning import NOT_ERASED, catch_up
 from privacy_toolkit.engine.steps import PROOF_TRIES, Steps
 from privacy_toolkit.inputs.options import ID_COLUMNS
 from privacy_toolkit.inputs.pairs import Record, RowForm
 from privacy_toolkit.journal.records import Entry, Observed, SubjectState
-from privacy_toolkit.journal.store import OpenRun, State, running
+from privacy_toolkit.journal.store import OpenRun, State, purged, running
 from privacy_toolkit.talonone.inventory import GONE_PREDICATE, holding
 from privacy_toolkit.talonone.operations import OPERATIONS
 from privacy_toolkit.talonone.responses import Answer, Finding
@@ -175,10 +178,10 @@ def _check_usable(journal: OpenRun, run_id: str, scope: str) -> None:
             "Name the profile it was made for with --profile.",
         )
     if journal.purged_at is not None:
-        raise UsageError(
-            f"Run {run_id} was purged: its ids are gone. Whom it erased can be checked from a list of yours alone.",
+        raise purged(
+            journal,
+            "its ids are gone. Whom it erased can be checked from a list of yours alone",
             f"privacy-toolkit patrol {run_id} --list FILE reads those of FILE who are on the list of erased customers.",
-            code="purged",
         )
     if journal.is_running:
         raise running(run_id)
@@ -286,6 +289,45 @@ def seen_again(state: State, scope: str) -> dict[str, int]:
     if seen:
         _each(state, scope, _GONE, compare)
     return {id_: at for id_, at in seen.items() if id_ not in gone}
+
+
+class EarlierErasure(NamedTuple):
+    """The run that erased somebody, and the moment of the read that showed it, in µs."""
+
+    run_id: str
+    at: int
+
+    @property
+    def on(self) -> date:
+        """The day of that read (UTC)."""
+        return datetime.fromtimestamp(self.at / 1e6, UTC).date()
+
+
+def erased_before(state: State, scope: str, run_id: str) -> dict[str, EarlierErasure]:
+    """Tell whom of a run other runs in ``scope`` have erased, and which of them was the last, as far as they know ids.
+
+    Raises ``JournalError`` where the run itself can't be read.
+    """
+    found, erasures = dict[str, EarlierErasure](), list[str]()
+
+    def look(erased_by: str, journal: OpenRun, plan: Plan) -> None:
+        if plan_scope(plan) == scope and journal.purged_at is None and journal.totals().get(Outcome.ERASED):
+            erasures.append(erased_by)
+
+    may_erase = may_be_of(Job.ERASE)
+    look_through(state, look, run_ids=[other for other in state.run_ids() if may_erase(other)])
+    if not erasures:
+        return found
+    with state.open(run_id) as run:
+        ids = run.ids(frozenset(Outcome))
+        while some := set(islice(ids, BATCH)):
+            for erased_by in erasures:  # the newest first
+                with state.open(erased_by) as journal:
+                    those = journal.among(some - found.keys(), {Outcome.ERASED})
+                    for one in journal.entries({Outcome.ERASED}) if those else ():
+                        if one.subject.id in those:
+                            found[one.subject.id] = EarlierErasure(erased_by, one.state.settled_at or 0)
+    return found
 
 
 def _each(state: State, scope: str, outcomes: Collection[Outcome], take: Callable[[str, int], None]) -> None:

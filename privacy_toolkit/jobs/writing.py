@@ -124,9 +124,10 @@ class _WriteWalk:
         self._seq = entry.subject.seq
         self._state = self._before = entry.state
         self._steps = steps
-        self._first_sent = min(map(_sent_at, entry.exchanges), default=math.inf)
         self._doubtful: list[Answer] = []  # refusals for now that may have been another's
         self._is_lost = entry.state.outcome is Outcome.UNKNOWN  # whether what was sent may be done, whatever they say
+        #: Of what was certainly refused it does not matter for how long the API remembers its key.
+        self._first_sent = min(map(_sent_at, entry.exchanges), default=math.inf) if self._is_lost else math.inf
 
     async def run(self) -> None:
         """Send the request, unless nothing may be sent."""

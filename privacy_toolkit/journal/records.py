@@ -387,7 +387,8 @@ class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", omi
 
     ``sections`` are ``complete``, ``not_held``, ``not_obtainable`` or ``incomplete``. ``redactions`` counts the places
     where the id of one of ``people`` other people was replaced. ``sessions`` is how each listed session was read, in
-    the order in which the subject was given them (see ``SessionRead``).
+    the order in which the subject was given them (see ``SessionRead``). ``erased_by`` is the run of this state that had
+    erased the data before nothing was found, ``erased_on`` its day, as ISO 8601.
     """
 
     name: str
@@ -396,6 +397,8 @@ class PackageFacts(msgspec.Struct, frozen=True, kw_only=True, tag="package", omi
     redactions: int
     people: int
     sessions: tuple[str, ...] = ()
+    erased_by: str | None = None
+    erased_on: str | None = None
 
 
 #: How that begins of which a pack says on purpose all that there is: it holds no name.

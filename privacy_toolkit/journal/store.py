@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
 from privacy_toolkit.core.model import (
@@ -568,6 +569,13 @@ def running(run_id: str) -> RefusedError:
         f"Wait for it to end, or look at it with: privacy-toolkit runs show {run_id}",
         code="locked",
     )
+
+
+def purged(journal: RunReader, so: str = "its ids are gone", hint: str = "") -> RefusedError:
+    """Make the error of what can't be done with a run whose ids and secret are destroyed; ``so`` says why it can't."""
+    at = journal.purged_at
+    on = "" if at is None else f" on {datetime.fromtimestamp(at / 1e6, UTC):%Y-%m-%d}"
+    return RefusedError(f"Run {journal.run_id} was purged{on}: {so}.", hint, code="purged")
 
 
 def not_running(run_id: str) -> RefusedError:

@@ -29,6 +29,7 @@ from privacy_toolkit.engine.limits import (
     Exchanged,
     Gauges,
     Listener,
+    Obstructed,
     PaceChanged,
     Settled,
     Stopping,
@@ -58,6 +59,7 @@ class LogEvent(StrEnum):
     API_WAIT = "api.wait"
     API_TROUBLE = "api.trouble"
     CONNECTION_TROUBLE = "connection.trouble"
+    CONNECTION_OBSTRUCTED = "connection.obstructed"
     CONTROL_FAILED = "control.failed"
     RATE_CHANGED = "rate.changed"
     RUN_TUNED = "run.tuned"
@@ -77,6 +79,7 @@ _LEVELS: Final = {
             LogEvent.API_WAIT,
             LogEvent.API_TROUBLE,
             LogEvent.CONNECTION_TROUBLE,
+            LogEvent.CONNECTION_OBSTRUCTED,
             LogEvent.STOP_ASKED,
             LogEvent.NOTIFY_FAILED,
         ),
@@ -366,15 +369,8 @@ class Live:
             log.execution = event.number
             at = event.look()
             log.line(LogEvent.EXECUTION_STARTED, rate=at.rate, concurrency=at.concurrency)
-        elif isinstance(event, Waiting):
-            log.line(LogEvent.API_WAIT, seconds=round(event.seconds, 3), why="late" if event.for_late else "api")
-        elif isinstance(event, PaceChanged):
-            name = LogEvent.RUN_TUNED if event.by_hand else LogEvent.RATE_CHANGED
-            log.line(name, rate=event.now.rate, concurrency=event.now.concurrency, paused=event.now.paused)
-        elif isinstance(event, Stopping):
-            if event.reason is StopReason.ROUTE_UNPROVEN:
-                log.line(LogEvent.CONTROL_FAILED)
-            log.line(LogEvent.STOP_ASKED, reason=event.reason.value, in_flight=event.in_flight)
+        else:
+            _log_of_all(log, event)
 
     def _exchanged(self, log: RunLog, event: Exchanged) -> None:
         """Log a request where all are wanted; of trouble the first of a kind, the others with the next progress."""
@@ -390,7 +386,7 @@ class Live:
             )
         for kind in self._figures.trouble.keys() - self._said:
             self._said.add(kind)
-            _log_trouble(log, kind, self._figures.trouble.pop(kind))
+            _log_trouble(log, kind, self._figures.trouble.pop(kind, 1))  # progress may just have taken them all away
 
     def tick(self) -> None:
         """Tell how it stands now."""
@@ -453,6 +449,21 @@ class Live:
         if self._port == 0:
             self._say(f"Figures: http://127.0.0.1:{server.server_address[1]}{PATH}")
         self._ends += [server.server_close, server.shutdown]
+
+
+def _log_of_all(log: RunLog, event: Event) -> None:
+    """Log what concerns every subject: waiting, obstacles, another pace, the end."""
+    if isinstance(event, Waiting):
+        log.line(LogEvent.API_WAIT, seconds=round(event.seconds, 3), why="late" if event.for_late else "api")
+    elif isinstance(event, Obstructed):
+        log.line(LogEvent.CONNECTION_OBSTRUCTED, obstacle=event.obstacle, said=event.said, remedy=event.remedy)
+    elif isinstance(event, PaceChanged):
+        name = LogEvent.RUN_TUNED if event.by_hand else LogEvent.RATE_CHANGED
+        log.line(name, rate=event.now.rate, concurrency=event.now.concurrency, paused=event.now.paused)
+    elif isinstance(event, Stopping):
+        if event.reason is StopReason.ROUTE_UNPROVEN:
+            log.line(LogEvent.CONTROL_FAILED)
+        log.line(LogEvent.STOP_ASKED, reason=event.reason.value, in_flight=event.in_flight)
 
 
 def _log_trouble(log: RunLog, kind: tuple[str, str, bool], number: int) -> None:

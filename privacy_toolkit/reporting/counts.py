@@ -461,6 +461,7 @@ def count_packages(results: Iterable[bytes]) -> schema.AccessPart | None:
     packages = redactions = people = 0
     sections: dict[str, Counter[str]] = {}
     sessions: Counter[str] = Counter()
+    erased_by: Counter[str] = Counter()
     for result in results:
         facts = decode_package(result)
         if facts is None:
@@ -471,6 +472,7 @@ def count_packages(results: Iterable[bytes]) -> schema.AccessPart | None:
         for name, state in facts.sections.items():
             sections.setdefault(name, Counter())[state] += 1
         sessions.update(facts.sessions)
+        erased_by.update([facts.erased_by] if facts.erased_by else [])
     if not packages:
         return None
     by_section = {name: dict(sections[name]) for name in sorted(sections)}
@@ -480,4 +482,5 @@ def count_packages(results: Iterable[bytes]) -> schema.AccessPart | None:
         people=people,
         sections=by_section,
         sessions=dict(sorted(sessions.items())) or UNSET,
+        erased_by=dict(sorted(erased_by.items())) or UNSET,
     )

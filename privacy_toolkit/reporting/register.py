@@ -20,7 +20,7 @@ import msgspec
 from markupsafe import Markup
 from msgspec.structs import asdict
 
-from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome
+from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, count
 from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.engine.open_requests import WITHDRAWN
 from privacy_toolkit.reporting.html import visible
@@ -316,6 +316,43 @@ class CalendarDay(msgspec.Struct, frozen=True):
     day: str
     title: str
     text: str
+
+
+class HeldRequests(msgspec.Struct, frozen=True):
+    """Subjects of a run that are on hold on one ground and to be reviewed on one day; None: on no day."""
+
+    run_id: str
+    job: str
+    target: str
+    reason: str | None
+    review_on: str | None
+    days_left: int | None
+    subjects: int
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the day of the review is over."""
+        return self.days_left is not None and self.days_left < 0
+
+
+def calendar_days(due: Iterable[Any], held: Iterable[HeldRequests]) -> Iterator[CalendarDay]:
+    """What a calendar shows: due dates and reviews, in totals. ``due`` are ``DueRequest``."""
+    for line in due:
+        if line.due_on is not None:
+            yield CalendarDay(
+                f"due {line.run_id} {line.requested_on} {line.due_on}",
+                line.due_on,
+                f"{count(line.subjects, 'request')} due ({line.job}, {line.target})",
+                f"Requested on {line.requested_on}. privacy-toolkit runs show {line.run_id}",
+            )
+    for one in held:
+        if one.review_on is not None:
+            yield CalendarDay(
+                f"review {one.run_id} {one.reason} {one.review_on}",
+                one.review_on,
+                f"Review {count(one.subjects, 'hold')} on {one.reason} ({one.target})",
+                f"privacy-toolkit due --holds; run {one.run_id}",
+            )
 
 
 def calendar(days: Iterable[CalendarDay], now: datetime) -> bytes:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType, convert
 
-from privacy_toolkit.core.model import Attribution, HeldBefore, Outcome, Reason, RefusedError, Regime, ToolkitError
+from privacy_toolkit.core.model import Attribution, HeldBefore, Outcome, Reason, Regime, ToolkitError
 from privacy_toolkit.engine.approval import terms_of
 from privacy_toolkit.engine.plan import Plan, Summary, last_together, summarize
 from privacy_toolkit.jobs.loyalty import shown_loyalty
 from privacy_toolkit.journal.figures import RunSummary, SettledRequests
 from privacy_toolkit.journal.records import Approval, Execution, Observed, OpenRequests, decode_package
-from privacy_toolkit.journal.store import RunReader
+from privacy_toolkit.journal.store import RunReader, purged
 from privacy_toolkit.reporting import counts, schema
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.pace import pace_of
@@ -84,7 +84,7 @@ def build_report(journal: RunReader, rows: RowSummary, *, now: int, signed_by: S
     """
     secret = journal.secret
     if secret is None:
-        raise RefusedError("The run was purged: its report can't be made again.", "Keep the pack that was made before.")
+        raise purged(journal, "its report can't be made again", "Keep the pack that was made before.")
     run = summarize(journal)
     figures = journal.summary()
     _check(run, figures, rows)
@@ -363,10 +363,10 @@ def run_frame(
 
     secret = journal.secret
     if secret is None:
-        raise RefusedError(
-            f"Run {journal.run_id} was purged: its ids and pseudonyms are gone.",
+        raise purged(
+            journal,
+            "its ids and pseudonyms are gone",
             "Read the rows of the pack that was made before: rows.parquet.",
-            code="purged",
         )
     tables = [SCHEMA.empty_table()]
     named: list[tuple[int, str]] = []

@@ -372,6 +372,7 @@ class AccessPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ``redactions`` are the places where the id of one of ``people`` other people was replaced, each counted once a
     package. ``sessions`` counts the sessions that the controller listed: complete (handed over), of_another and
     of_nobody (the API names somebody else, or no customer: not handed over), refused (the API gave none out).
+    ``erased_by`` counts those of whom nothing was found and whom an earlier run had erased, by that run.
     """
 
     packages: int
@@ -379,6 +380,7 @@ class AccessPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     people: int
     sections: dict[str, dict[str, int]]
     sessions: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    erased_by: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class LoyaltyProgram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

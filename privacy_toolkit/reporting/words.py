@@ -65,6 +65,8 @@ REASONS: Mapping[Reason, str] = MappingProxyType(
         Reason.CONNECT_FAILED: "no connection, nothing was sent",
         Reason.CONNECT_TIMEOUT: "no connection in time, nothing was sent",
         Reason.TLS_FAILED: "no secure connection, nothing was sent",
+        Reason.NO_ADDRESS: "the host's name has no address, nothing was sent",
+        Reason.PROXY_FAILED: "the proxy made no way to the API, nothing was sent",
         Reason.POOL_TIMEOUT: "no free connection in time, nothing was sent",
         Reason.NOT_WRITTEN: "withdrawn, or the connection broke, before anything was sent",
         Reason.WRITE_FAILED: "the connection broke while sending",
@@ -227,6 +229,8 @@ _ACTIONS_BY_REASON: Mapping[Reason, str] = MappingProxyType(
     {
         Reason.CREDENTIALS_REFUSED: "Correct the API key, then resume the run.",
         Reason.TLS_FAILED: "Correct the certificate or the base URL, then resume the run.",
+        Reason.NO_ADDRESS: "Check the base URL and DNS (privacy-toolkit doctor), then resume the run.",
+        Reason.PROXY_FAILED: "Check the proxy (privacy-toolkit doctor), then resume the run.",
         Reason.ROUTE_UNPROVEN: "Check base URL, route, proxy and key (privacy-toolkit doctor), then resume the run: it"
         " reads again.",
         Reason.ANSWER_ABOUT_ANOTHER: "Find out what answers in the API's place with answers to others: a proxy or"
@@ -283,9 +287,9 @@ SECTIONS: Mapping[str, str] = MappingProxyType(
         "loyalty": "Loyalty programmes and cards",
         "giveaways": "Giveaways",
         "achievements": "Achievements",
-        "loyaltyLedgers": "Points and single bookings",
+        "loyaltyLedgers": "Points and single transactions",
         "availableAchievements": "All achievements, with progress",
-        "loyaltyCardLedgers": "Single bookings of loyalty cards",
+        "loyaltyCardLedgers": "Single transactions of loyalty cards",
         "listedSessions": "Listed purchases and carts (sessions)",
     }
 )
@@ -419,16 +423,16 @@ def endings(executions: Sequence[Execution]) -> str:
 
 
 def next_step(summary: Summary) -> NextStep | None:
-    """What to run next; None where only a person can continue."""
+    """What to run next; None where only a person can continue, or nobody: the run is purged."""
     resume = f"privacy-toolkit runs resume {summary.run_id}"
     if summary.verdict is Verdict.RUNNING:
         return NextStep(
             command=f"privacy-toolkit runs show {summary.run_id}", when="A process is at work on it. To see how far:"
         )
+    if summary.purged or (summary.failed and not summary.open):
+        return None
     if summary.open:
         return _going_on(summary, resume)
-    if summary.failed:
-        return None
     if summary.rejected_unaccepted:
         return NextStep(
             command=f"{resume} --accept-rejected {summary.rejected}",

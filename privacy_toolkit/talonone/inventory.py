@@ -472,12 +472,21 @@ def sections_of(answer: Mapping[str, Any] | None, generation: str) -> dict[str, 
     """
     held = answer or {}
     found = {name: _state(name, held, generation) for name in SECTIONS}
-    return found | {name: _read(held[name]) for name in BESIDES if name in held}
+    return found | {name: _read(name, held, generation) for name in BESIDES if name in held}
 
 
-def _read(value: Any) -> str:
-    """How a section stands that we put together: each part of it says how it was read."""
+def _read(name: str, held: Mapping[str, Any], generation: str) -> str:
+    """How a section stands that we put together: each part of it says how it was read.
+
+    Where nothing was there to be asked about, or the list came empty, nothing is held; of cards only as far as the
+    inventory says that there are none.
+    """
+    value = held[name]
     parts = value if isinstance(value, list) else [value]
+    if not parts:
+        return NOT_OBTAINABLE if _state("loyalty", held, generation) == NOT_OBTAINABLE else NOT_HELD
+    if name == AVAILABLE and value["read"] == COMPLETE and not value["achievements"]:
+        return NOT_HELD
     return COMPLETE if all(part["read"] == COMPLETE for part in parts) else INCOMPLETE
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType, field
@@ -16,6 +16,8 @@ from msgspec import UNSET, UnsetType, field
 
 #: A JSON object whose shape the toolkit does not depend on.
 Json = dict[str, Any]
+#: A number as the API counts and numbers things (int64): a larger one is not the API's, and fits in no table.
+Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 #: A date and time as the API wrote it (RFC 3339). Kept as text: an odd one must not make an answer unreadable.
 Timestamp = str
 
@@ -62,14 +64,14 @@ class Success(AnswerBody, frozen=True):
 class LoyaltyMembership(AnswerBody, frozen=True):
     """A loyalty program that a customer has joined."""
 
-    loyalty_program_id: int | None = None
+    loyalty_program_id: Integer | None = None
     joined: Timestamp | None = None
 
 
 class AudienceMembership(AnswerBody, frozen=True):
     """An audience that a customer is in."""
 
-    id: int | None = None
+    id: Integer | None = None
     name: str | None = None
 
 
@@ -79,11 +81,11 @@ class CustomerProfile(AnswerBody, frozen=True):
     integration_id: str
     created: Timestamp
     attributes: Json | None
-    account_id: int | None
-    closed_sessions: int | None
+    account_id: Integer | None
+    closed_sessions: Integer | None
     total_sales: float | None
     last_activity: Timestamp | None
-    id: int | None = None
+    id: Integer | None = None
     loyalty_memberships: list[LoyaltyMembership] | None = None
     audience_memberships: list[AudienceMembership] | None = None
     sandbox: bool | None = None
@@ -102,7 +104,7 @@ class CouponDetails(Success, frozen=True):
     """What a coupon may have: all that not both documents require."""
 
     discount_limit: float | None = None
-    reservation_limit: int | None = None
+    reservation_limit: Integer | None = None
     start_date: Timestamp | None = None
     expiry_date: Timestamp | None = None
     limits: list[LimitConfig] | None = None
@@ -110,9 +112,9 @@ class CouponDetails(Success, frozen=True):
     discount_remainder: float | None = None
     reservation_counter: float | None = None
     attributes: Json | None = None
-    referral_id: int | None = None
+    referral_id: Integer | None = None
     recipient_integration_id: str | None = None
-    import_id: int | None = None
+    import_id: Integer | None = None
     reservation: bool | None = None
     batch_id: str | None = None
     is_reservation_mandatory: bool | None = None
@@ -127,11 +129,11 @@ class Coupon(CouponDetails, frozen=True, kw_only=True):
     """
 
     value: str
-    id: int
+    id: Integer
     created: Timestamp
-    campaign_id: int
-    usage_limit: int | None
-    usage_counter: int | None
+    campaign_id: Integer
+    usage_limit: Integer | None
+    usage_counter: Integer | None
 
 
 class InventoryCoupon(CouponDetails, frozen=True):
@@ -141,12 +143,12 @@ class InventoryCoupon(CouponDetails, frozen=True):
     """
 
     value: str = ""
-    id: int | None = None
+    id: Integer | None = None
     created: Timestamp | None = None
-    campaign_id: int | None = None
-    usage_limit: int | None = None
-    usage_counter: int | None = None
-    profile_redemption_count: int | None = None
+    campaign_id: Integer | None = None
+    usage_limit: Integer | None = None
+    usage_counter: Integer | None = None
+    profile_redemption_count: Integer | None = None
     state: str | None = None
 
 
@@ -157,7 +159,7 @@ class ReferralDetails(Success, frozen=True):
     start_date: Timestamp | None = None
     expiry_date: Timestamp | None = None
     attributes: Json | None = None
-    import_id: int | None = None
+    import_id: Integer | None = None
     batch_id: str | None = None
 
 
@@ -165,38 +167,38 @@ class Referral(ReferralDetails, frozen=True, kw_only=True):
     """A referral code of an advocate, for one friend or for anyone; what both documents require has to be there."""
 
     code: str
-    id: int
+    id: Integer
     created: Timestamp
-    campaign_id: int
+    campaign_id: Integer
     advocate_profile_integration_id: str
-    usage_limit: int | None
-    usage_counter: int | None
+    usage_limit: Integer | None
+    usage_counter: Integer | None
 
 
 class CreatedReferrals(Success, frozen=True, kw_only=True):
     """The referral codes that were made at once, each with its advocate."""
 
     data: list[Referral] | None
-    total_result_size: int
+    total_result_size: Integer
 
 
 class InventoryReferral(ReferralDetails, frozen=True):
     """A referral in a customer's inventory; ``referred_customers`` are the ids of other people."""
 
     code: str = ""  # this and what follows as for ``InventoryCoupon``
-    id: int | None = None
+    id: Integer | None = None
     created: Timestamp | None = None
-    campaign_id: int | None = None
+    campaign_id: Integer | None = None
     advocate_profile_integration_id: str | None = None
-    usage_limit: int | None = None
-    usage_counter: int | None = None
+    usage_limit: Integer | None = None
+    usage_counter: Integer | None = None
     referred_customers: list[str] | None = None
 
 
 class Tier(AnswerBody, frozen=True):
     """A tier of a loyalty program."""
 
-    id: int | None = None
+    id: Integer | None = None
     name: str | None = None
     start_date: Timestamp | None = None
     expiry_date: Timestamp | None = None
@@ -222,7 +224,7 @@ class LedgerInfo(AnswerBody, frozen=True):
 class LoyaltyProgramLedgers(AnswerBody, frozen=True):
     """A customer's ledgers in one loyalty program. ``attributes`` is in no document; it would be personal data."""
 
-    id: int | None = None
+    id: Integer | None = None
     attributes: Json | None = None
     title: str | None = None
     name: str | None = None
@@ -241,16 +243,16 @@ class LoyaltyCardProfileRegistration(AnswerBody, frozen=True):
 class LoyaltyCard(Success, frozen=True):
     """A loyalty card; its ``profiles`` may be other people. ``attributes`` as for ``LoyaltyProgramLedgers``."""
 
-    id: int | None = None
+    id: Integer | None = None
     attributes: Json | None = None
     created: Timestamp | None = None
-    program_id: int | None = field(default=None, name="programID")
+    program_id: Integer | None = field(default=None, name="programID")
     program_name: str | None = None
     program_title: str | None = None
     status: str | None = None
     block_reason: str | None = None
     identifier: str | None = None
-    users_per_card_limit: int | None = None
+    users_per_card_limit: Integer | None = None
     profiles: list[LoyaltyCardProfileRegistration] | None = None
     ledger: LedgerInfo | None = None
     subledgers: dict[str, LedgerInfo] | None = None
@@ -270,27 +272,27 @@ class Loyalty(AnswerBody, frozen=True):
 class Giveaway(AnswerBody, frozen=True):
     """A giveaway code that a customer was awarded."""
 
-    id: int | None = None
+    id: Integer | None = None
     created: Timestamp | None = None
     code: str | None = None
-    pool_id: int | None = None
+    pool_id: Integer | None = None
     start_date: Timestamp | None = None
     end_date: Timestamp | None = None
     attributes: Json | None = None
     used: bool | None = None
-    import_id: int | None = None
+    import_id: Integer | None = None
     profile_integration_id: str | None = None
-    profile_id: int | None = None
+    profile_id: Integer | None = None
 
 
 class AchievementProgress(AnswerBody, frozen=True):
     """How far a customer is with an achievement, and the achievement itself."""
 
-    achievement_id: int | None = None
+    achievement_id: Integer | None = None
     name: str | None = None
     title: str | None = None
     description: str | None = None
-    campaign_id: int | None = None
+    campaign_id: Integer | None = None
     target: float | None = None
     status: str | None = None
     progress: float | None = None
@@ -322,7 +324,7 @@ class ReservedCustomers(Success, frozen=True, kw_only=True):
     """The customers that have a coupon reserved: all of them, there is no paging."""
 
     data: list[CustomerProfile] | None
-    total_result_size: int
+    total_result_size: Integer
 
 
 class IntegrationState(Success, frozen=True, kw_only=True):
@@ -396,9 +398,9 @@ class RegisteredEvent(Success, frozen=True, kw_only=True):
     attributes: Json | None = None
     connected_session_id: str | None = None
     store_integration_id: str | None = None
-    id: int | None = None
+    id: Integer | None = None
     created: Timestamp | None = None
-    application_id: int | None = None
+    application_id: Integer | None = None
     effects: list[Any] | None = None
 
 
@@ -438,7 +440,7 @@ class LoyaltyTransaction(AnswerBody, frozen=True, kw_only=True):
     """One transaction of a loyalty ledger: of a customer, or of the card ``card_identifier``."""
 
     transaction_uuid: str = field(name="transactionUUID")
-    program_id: int
+    program_id: Integer
     created: Timestamp | None = None
     card_identifier: str | None = None
     customer_session_id: str | None = None
@@ -449,8 +451,8 @@ class LoyaltyTransaction(AnswerBody, frozen=True, kw_only=True):
     expiry_date: str | None = None
     subledger_id: str | None = None
     amount: float | None = None
-    id: int | None = None
-    ruleset_id: int | None = None
+    id: Integer | None = None
+    ruleset_id: Integer | None = None
     rule_name: str | None = None
     flags: Json | None = None
     validity_duration: str | None = None
@@ -466,7 +468,7 @@ class LoyaltyTransactions(Success, frozen=True, kw_only=True):
 class AvailableAchievement(AnswerBody, frozen=True):
     """An achievement of the Application, and how far a customer is with it."""
 
-    id: int | None = None
+    id: Integer | None = None
     created: Timestamp | None = None
     name: str | None = None
     title: str | None = None
@@ -479,7 +481,7 @@ class AvailableAchievement(AnswerBody, frozen=True):
     fixed_start_date: Timestamp | None = None
     end_date: Timestamp | None = None
     allow_rollback_after_completion: bool | None = None
-    campaign_id: int | None = None
+    campaign_id: Integer | None = None
     status: str | None = None
     current_progress: Json | None = None
 
@@ -488,7 +490,7 @@ class AvailableAchievements(Success, frozen=True, kw_only=True):
     """A page of achievements; ``total_result_size`` is how many there are on all pages."""
 
     data: list[AvailableAchievement] | None
-    total_result_size: int
+    total_result_size: Integer
 
 
 class CustomerSessionAnswer(Success, frozen=True, kw_only=True):

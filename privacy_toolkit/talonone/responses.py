@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
+from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.core.model import Reason
 from privacy_toolkit.http.exchange import Exchange, Fault, Mark, Phase, Reply, Trouble, parse_retry_after
 from privacy_toolkit.talonone.bodies import (
@@ -389,11 +390,11 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 def is_maybe_copied(answer: Answer) -> bool:
-    """Whether a refusal of the credentials may be a late copy of the one that a route control got before.
+    """Whether a refusal for now, or of the credentials, may be what another request on its connection was answered.
 
-    It is the one refusal that the toolkit itself brings about on every connection, in the API's own words.
+    No refusal names its request. One that is final is judged where it settles something.
     """
-    return answer.finding is Finding.CREDENTIALS and not answer.is_in_step
+    return answer.finding in _COPIED and not answer.is_in_step
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -411,6 +412,11 @@ _NEVER_SENT = {
     (Phase.CONNECT, Trouble.BROKEN): Reason.CONNECT_FAILED,
     (Phase.TLS, Trouble.TIMEOUT): Reason.TLS_FAILED,
     (Phase.TLS, Trouble.BROKEN): Reason.TLS_FAILED,
+}
+#: Where it is known what was in the way, and not only that there is no connection.
+_OBSTRUCTED = {
+    Obstacle.NO_ADDRESS: Reason.NO_ADDRESS,
+    **{obstacle: Reason.PROXY_FAILED for obstacle in Obstacle if obstacle.name.startswith("PROXY_")},
 }
 _SENT = {
     (Phase.WRITE, Trouble.TIMEOUT): Reason.WRITE_TIMEOUT,
@@ -445,6 +451,7 @@ _CURRENT = Generation.CURRENT
 _UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
 _NOT_LET_IN = Meaning.CREDENTIALS
 _SAFE = RetrySafety.SAFE
+_COPIED = frozenset({Finding.CREDENTIALS, Finding.REFUSED})
 _ANOTHER, _SUBJECT, _TOO_LITTLE = Said.ANOTHER, Said.SUBJECT, Said.TOO_LITTLE
 _NOTHING = Asked()
 
@@ -484,7 +491,8 @@ def read_exchange(operation: Operation, exchange: Exchange, now: datetime, asked
 def _read_fault(fault: Fault) -> Answer:
     kind = (fault.phase, fault.trouble)
     if not fault.sent:
-        return Answer(Finding.NEVER_SENT, _NEVER_SENT.get(kind, Reason.NOT_WRITTEN), None)
+        known = None if fault.obstacle is None else _OBSTRUCTED.get(fault.obstacle)
+        return Answer(Finding.NEVER_SENT, known or _NEVER_SENT.get(kind, Reason.NOT_WRITTEN), None)
     return Answer(Finding.UNKNOWN, _SENT.get(kind, Reason.FOREIGN_ANSWER), None)
 
 

@@ -5,6 +5,8 @@ import json
 import re
 import stat
 import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -304,3 +306,42 @@ def test_a_refused_key_is_exit_code_7(call, server, requests, out, monkeypatch):
     monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "wrong")
     done = call("export", requests, "--out", out, "--json")
     assert (done.code, done.json["verdict"], packages(out)) == (7, "refused", set())
+
+
+@pytest.mark.parametrize("lang", ["en", "de", "fr", "es"])
+def test_who_was_erased_before_their_export_went_on_is_told_so_and_by_which_run(call, server, out, tmp_path, lang):
+    requests = tmp_path / "two.csv"
+    requests.write_text("customer_id\ncustomer-00001\nnobody\n")
+    run = call("export", requests, "--out", out, "--lang", lang, "--until", "0s", "--json").json["run_id"]
+    (tmp_path / "erase.csv").write_text("customer_id\ncustomer-00001\n")
+    sentence = f"erase 1 from {server.base_url.removeprefix('http://')}"
+    erasure = call("erase", tmp_path / "erase.csv", "--confirm", sentence, "--json").json["run_id"]
+    done = call("runs", "resume", run, "--json")
+    assert done.json["outcomes"] == {"nothing_held": 2}
+    told = {data_of(out / name)["customer_id"]: out / name for name in packages(out)}
+    day = datetime.now(UTC).date().isoformat()
+    assert data_of(told["customer-00001"])["erased_before"] == {"on": day, "run_id": erasure}
+    assert "erased_before" not in data_of(told["nobody"])
+    for name in ("README.txt", "index.html"):
+        assert erasure in (told["customer-00001"] / name).read_text()
+        assert erasure not in (told["nobody"] / name).read_text()
+    assert [line.get("erased_by") for line in listed(call, run)] == [erasure, None]
+    report = json.loads((Path(done.json["pack"]) / "report.json").read_text())
+    assert report["access"]["erased_by"] == {erasure: 1}
+    assert erasure in (Path(done.json["pack"]) / "report.html").read_text()
+    assert call("verify", done.json["pack"]).code == 0
+
+
+def listed(call, run):
+    return call("runs", "subjects", run, "--json").json["subjects"]
+
+
+def test_who_has_no_cards_is_told_that_they_were_asked_for_and_none_named(call, server, out, tmp_path):
+    requests = tmp_path / "one.csv"
+    requests.write_text("customer_id\ncustomer-00001\n")
+    call("export", requests, "--out", out, "--cards", "--achievements")
+    (package,) = packages(out)
+    content = data_of(out / package)
+    assert content["data"]["loyaltyCardLedgers"] == []
+    assert content["sections"]["loyaltyCardLedgers"] == "not_held"
+    assert "asked for your loyalty cards and named none" in (out / package / "index.html").read_text()

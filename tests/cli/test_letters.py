@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import stat
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -181,7 +182,7 @@ def test_only_who_waits_gets_a_letter_on_demand(call, erased, templates, tmp_pat
     (tmp_path / "ids.txt").write_text("customer-00003\n")
     call("letters", erased, "--sent", "--id-file", tmp_path / "ids.txt")
     done = call("letters", erased, "--out", tmp_path / "out", "--templates", templates, "--unsent", "--json")
-    assert (sum(done.json["letters"].values()), done.json["without"]) == (11, {"erased": 1})
+    assert (sum(done.json["letters"].values()), done.json["without"]) == (11, {"answered": 1})
     call("letters", erased, "--sent", "--all")
     done = call("letters", erased, "--out", tmp_path / "none", "--templates", templates, "--unsent")
     assert (done.code, "(0 people)" in done.out, "Next:" in done.out) == (0, True, False)
@@ -246,3 +247,55 @@ def test_a_damaged_record_is_said(call, erased, tmp_path):
     done = call("register", "--csv")
     assert done.code != 0
     assert "it is damaged" in done.err
+
+
+def test_no_letter_covers_a_package_that_is_not_there_any_more(call, server, requests, templates, tmp_path):
+    (tmp_path / "list.csv").write_text("customer_id\ncustomer-00001\ncustomer-00002\nnobody\nnobody-else\n")
+    out = tmp_path / "packages"
+    run = call("export", tmp_path / "list.csv", "--out", out, "--json").json["run_id"]
+    names = [line["package"] for line in call("runs", "subjects", run, "--json").json["subjects"]]
+    shutil.rmtree(out / names[0])
+    shutil.rmtree(out / names[2])
+    done = call("letters", run, "--out", tmp_path / "letters", "--templates", templates, "--json")
+    assert (done.json["letters"], done.json["without"]) == ({"access": 1, "access_nothing": 2}, {"package_gone": 1})
+    assert f"1 person without a letter: their package is not in {out} any more" in done.err
+    assert [line["package"] for line in index(tmp_path / "letters")] == [names[1], "", names[3]]
+    everything = "".join(path.read_text() for path in (tmp_path / "letters").iterdir())
+    assert not any(names[gone] in everything for gone in (0, 2))
+
+
+def test_the_letter_of_an_export_that_found_nothing_tells_of_our_erasure_before(call, server, templates, tmp_path):
+    (tmp_path / "list.csv").write_text("customer_id\ncustomer-00001\n")
+    sentence = f"erase 1 from {server.base_url.removeprefix('http://')}"
+    call("erase", tmp_path / "list.csv", "--confirm", sentence)
+    run = call("export", tmp_path / "list.csv", "--out", tmp_path / "out", "--json").json["run_id"]
+    call("letters", run, "--out", tmp_path / "letters", "--templates", templates)
+    (text,) = [path.read_text() for path in (tmp_path / "letters").glob("*.txt")]
+    assert "The data under this ID had already been erased on" in " ".join(text.split())
+
+
+def test_who_was_erased_by_another_run_before_theirs_went_on_is_not_told_there_was_nothing(
+    call, server, templates, tmp_path
+):
+    (tmp_path / "list.csv").write_text("customer_id\ncustomer-00001\n")
+    confirmed = ("--confirm", f"erase 1 from {server.base_url.removeprefix('http://')}")
+    first = call("erase", tmp_path / "list.csv", *confirmed, "--until", "0s", "--json").json["run_id"]
+    call("erase", tmp_path / "list.csv", *confirmed)
+    assert call("runs", "resume", first, "--json").json["outcomes"] == {"nothing_held": 1}
+    call("letters", first, "--out", tmp_path / "letters", "--templates", templates)
+    (text,) = [" ".join(path.read_text().split()) for path in (tmp_path / "letters").glob("*.txt")]
+    assert "had already been erased on" in text
+    assert "nothing to erase" not in text
+
+
+def test_letters_without_a_run_ask_for_it(call, templates, tmp_path):
+    done = call("letters", "--out", tmp_path / "out", "--templates", templates)
+    assert (done.code, "Letters of which run?" in done.err) == (2, True)
+
+
+def test_nobody_is_refused_what_a_later_run_has_done(call, erased, server, templates, tmp_path):
+    (tmp_path / "again.csv").write_text("customer_id\ncustomer-00001\n")
+    sentence = f"erase 1 from {server.base_url.removeprefix('http://')}"
+    call("erase", tmp_path / "again.csv", "--confirm", sentence)
+    done = call("letters", erased, "--out", tmp_path / "letters", "--templates", templates, "--json")
+    assert (done.json["letters"]["refused"], done.json["without"]) == (1, {"taken_over": 1})

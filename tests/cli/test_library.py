@@ -684,7 +684,7 @@ def test_after_a_purge_a_patrol_needs_a_fresh_list_and_reads_nobody_else(toolkit
     day = date.today() + timedelta(days=2)  # noqa: DTZ011 - the day of the reads
     without = toolkit.patrol(as_of=day)
     assert (without.runs, without.need_a_list) == ((), (run.id,))
-    with pytest.raises(UsageError):
+    with pytest.raises(RefusedError, match="was purged on"):
         toolkit.patrol(run.id)
     known = tmp_path / "all.csv"
     known.write_text("customer_id\n" + "".join(f"{one}\n" for one in [*CUSTOMERS[:5], "never-erased"]))

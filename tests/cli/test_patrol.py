@@ -154,7 +154,8 @@ def test_once_purged_a_list_says_whom_to_look_at(call, erased, shop, table, tmp_
     assert call("runs", "purge", erased, "--confirm", f"purge {erased}").code == 0
     done = patrol(call, "--as-of", in_days(7))
     assert (done.code, done.json["runs"], done.json["need_a_list"]) == (0, 0, 1)
-    assert patrol(call, erased).json["error"]["code"] == "purged"
+    refused = patrol(call, erased)
+    assert (refused.code, refused.json["error"]["code"]) == (5, "purged")
     fresh = table("fresh.csv", "customer_id", [BACK[0]], [BACK[1]], ["somebody-else"])
     done = patrol(call, erased, "--list", fresh, "--as-of", in_days(7))
     assert (done.code, done.json["reappeared"], done.json["still_gone"], done.json["on_hold"]) == (3, 1, 1, 1)

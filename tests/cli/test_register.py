@@ -255,3 +255,8 @@ def test_letters_of_a_rehearsal_are_not_to_be_sent(call, requests, phrase, tmp_p
     settings.write_text(settings.read_text().replace("FILL IN", "Example"))
     done = call("letters", "latest", "--out", tmp_path / "out", "--templates", settings.parent, "--with-open")
     assert (done.code, "Don't send them" in done.err) == (0, True)
+
+
+def test_figures_of_a_year_that_is_not_over_say_so(call):
+    assert f"{TODAY.year} is not over" in call("metrics", "--year", TODAY.year).err
+    assert "is not over" not in call("metrics", "--year", TODAY.year - 1).err

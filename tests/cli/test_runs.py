@@ -74,7 +74,7 @@ def test_purge_asks_and_destroys(call, run, tmp_path):
     assert call("runs", "purge", run, "--json").code == 2
     assert call("runs", "purge", run, "--confirm", f"purge {run}", "--json").json == {"run_id": run, "purged": True}
     done = call("runs", "subjects", run, "--json")
-    assert (done.code, done.json["error"]["code"]) == (2, "purged")
+    assert (done.code, done.json["error"]["code"]) == (5, "purged")
     state = tmp_path / "state"
     assert not [path for path in state.rglob("*") if path.is_file() and b"customer-0000" in path.read_bytes()]
     assert call("runs", "show", run, "--json").json["outcomes"] == {"erased": 12}
@@ -113,9 +113,40 @@ def test_what_still_holds_ids_after_a_purge_is_named(call, run, tmp_path):
     assert done.json["error"]["message"].count(str(folder)) == 1
 
 
-def test_a_purged_run_can_be_purged_once_more(call, run):
-    for _ in range(2):
-        assert call("runs", "purge", run, "--confirm", f"purge {run}").code == 0
+def test_a_purged_run_can_be_purged_once_more_and_is_told_when_it_was(call, run):
+    assert "are destroyed" in call("runs", "purge", run, "--confirm", f"purge {run}").out
+    again = call("runs", "purge", run, "--confirm", f"purge {run}")
+    assert (again.code, "are destroyed" in again.out) == (0, False)
+    assert "search" not in again.out  # nobody knows any more what to search for
+    at = call("runs", "purge", run, "--confirm", f"purge {run}", "--json").json["purged_at"]
+    assert f"was purged on {at[:10]}" in again.out
+    assert call("runs", "list", "--json").json["runs"][0]["purged_at"] == at
+    assert f"purged on {at[:10]}" in call("runs", "list").out
+    assert call("runs", "show", run, "--json").json["purged_at"] == at
+    assert f"Purged on {at[:10]}" in call("runs", "show", run).out
+
+
+def test_whatever_needs_the_ids_of_a_purged_run_is_refused_alike(call, requests, phrase, tmp_path):
+    run = call("erase", requests, "--confirm", phrase, "--until", "0s", "--json").json["run_id"]
+    assert "open; a purged run" in call("runs", "purge", run, "--confirm", f"purge {run}").err
+    (tmp_path / "ids.txt").write_text("customer-00001\n")
+    settings = call("letters", "init", tmp_path / "t", "--json").json["folder"] + "/letters.toml"
+    Path(settings).write_text(Path(settings).read_text().replace("FILL IN", "Example"))
+    ids = ("--id-file", tmp_path / "ids.txt")
+    for command in (
+        ("runs", "subjects", run),
+        ("runs", "resume", run),
+        ("runs", "report", run, "--pack", tmp_path / "again"),
+        ("runs", "withdraw", run, *ids),
+        ("runs", "export", run, "--out", tmp_path / "out.csv"),
+        ("letters", run, "--out", tmp_path / "letters", "--templates", tmp_path / "t"),
+        ("letters", run, "--sent", "--all"),
+    ):
+        done = call(*command, "--json")
+        assert (command, done.code, done.json["error"]["code"]) == (command, 5, "purged")
+        assert f"Run {run} was purged on 20" in done.json["error"]["message"]
+    (line,) = call("runs", "list", "--json").json["runs"]
+    assert (line["open"], line["overdue"], line["due_on"]) == (12, 0, None)  # nobody knows whose they were
 
 
 @pytest.mark.folder

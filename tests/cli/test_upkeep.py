@@ -347,3 +347,18 @@ def test_what_is_wrong_with_a_state_is_named_with_what_to_do(call, erased, erase
     (state / "suppression.sqlite").chmod(0o644)
     shown = call("state", "check")
     assert (shown.code, "WRONG  suppression.sqlite: others may use it (0644)" in shown.out) == (6, True)
+
+
+def test_a_run_that_settled_what_an_earlier_one_has_open_is_left_until_that_is_settled(call, erase, table, later):
+    rows = table("dated.csv", "customer_id", ["customer-00004"])
+    stopped = erase(rows, 1, "--until", "0s")
+    settled = erase(rows, 1)
+    later()
+    order = ("runs", "purge", "--older-than", "90d", "--confirm", "purge older than 90d", "--json")
+    left = {one["run_id"]: one["reason"] for one in call(*order).json["left"]}
+    assert left == {stopped: "open", settled: "taken_over"}
+    refused = call("runs", "purge", settled)
+    assert f"to settle them first: privacy-toolkit runs resume {stopped}" in refused.err
+    assert refused.code == 2  # nobody typed it
+    call("runs", "resume", stopped)
+    assert "to settle them first" not in call("runs", "purge", settled).err

@@ -50,7 +50,7 @@ def test_every_page_of_a_ledger_is_in_the_package_in_all_its_forms(sandbox, tool
     with (path / "data" / "loyalty_transactions.csv").open(encoding="utf-8-sig", newline="") as file:
         assert len(list(csv.DictReader(file))) == MANY
     page = (path / "index.html").read_text()
-    assert "Points and single bookings" in page
+    assert "Points and single transactions" in page
     assert page.count(f"booking of {IDS[0]}") >= MANY
     assert "Individual points transactions" not in page  # no longer among what the package does not hold
     pages = [entry for entry in server.log.of("get_loyalty_transactions") if entry.status == 200]

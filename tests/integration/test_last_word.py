@@ -47,6 +47,26 @@ def test_a_session_that_ends_is_taken_as_a_request_to_stop(sandbox, toolkit, wri
     assert kit.resume().json["outcomes"] == {"erased": len(IDS)}
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 4, "terminated"), (signal.SIGHUP, 4, "terminated")],
+)
+def test_a_signal_before_there_is_a_run_ends_in_a_word_and_leaves_nothing(toolkit, tmp_path, number, code, told):
+    kit, plan = toolkit("http://127.0.0.1:9"), tmp_path / "plan.json"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(
+        [*kit.command, "erase", "-", "--plan", str(plan), "--json"], env=kit.environment, **pipes
+    )
+    process.stdin.write(b"customer_id\n" + b"".join(b"customer-%07d\n" % one for one in range(20_000)))
+    process.stdin.flush()  # more than a pipe takes: somebody is reading
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert (json.loads(out)["error"]["code"], err.strip()) == (told, b"")
+    assert [one for one in tmp_path.rglob("*") if "plan" in one.name] == []
+    assert [*(kit.state / "runs").glob("*")] == []
+
+
 def test_under_nohup_a_session_that_ends_stops_nothing(sandbox, toolkit, write_ids):
     server = sandbox(IDS, faults=STEADY)
     kit = toolkit(server.base_url)
@@ -71,6 +91,42 @@ def test_nobody_left_to_read_ends_no_run(sandbox, toolkit, write_ids, progress, 
     shown = kit.run("runs", "show", "latest", "--json").json
     assert (shown["verdict"], shown["outcomes"]) == ("complete", {"erased": len(IDS)})
     assert kit.run("verify", shown["pack"]).code == 0
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code", "told"),
+    [
+        ("<&-", ["erase", "IDS", "--json"], 2, "confirmation_missing"),
+        ("<&- 2>&-", ["erase", "IDS", "--json"], 2, "confirmation_missing"),
+        ("<&- 2>&-", ["erase", "-", "--plan", "plan.json", "--json"], 2, "input"),
+    ],
+)
+def test_streams_that_are_closed_are_no_terminal_and_no_file(toolkit, write_ids, closed, arguments, code, told):
+    kit = toolkit("http://127.0.0.1:9")
+    given = [str(write_ids(IDS)) if one == "IDS" else one for one in arguments]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    done = subprocess.run(
+        [*shell, *kit.command, *given], env=kit.environment, cwd=kit.folder, capture_output=True, check=False
+    )
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (code, told)
+
+
+def test_no_file_takes_the_number_of_a_stream_that_is_closed(toolkit):
+    kit = toolkit("http://127.0.0.1:9")
+    code = (
+        "from privacy_toolkit.cli.main import _take_the_first_three as take; take(); import os; print(os.open('/', 0))"
+    )
+    shell = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", kit.command[0], "-c", code]
+    done = subprocess.run(shell, env=kit.environment, capture_output=True, check=False, text=True)
+    assert done.stdout == "3\n"
+
+
+def test_a_folder_that_is_gone_is_named(toolkit, tmp_path):
+    kit, folder = toolkit("http://127.0.0.1:9"), tmp_path / "gone"
+    folder.mkdir()
+    shell = ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *kit.command, "runs", "list", "--json"]
+    done = subprocess.run(shell, env=kit.environment, cwd=folder, capture_output=True, check=False)
+    assert (done.returncode, "no longer there" in json.loads(done.stdout)["error"]["message"]) == (2, True)
 
 
 def test_a_terminal_that_is_gone_ends_no_run(sandbox, toolkit, write_ids):

@@ -574,7 +574,7 @@ def test_the_last_check_comes_when_the_connection_is_there_and_nothing_has_left(
 
 def test_a_check_for_those_who_are_late_comes_only_where_a_connection_was_waited_for(play):
     async def scene(both):
-        async def check():
+        async def check(_):
             checks.append(both.accepted.qsize())
             await asyncio.sleep(0)
             return True

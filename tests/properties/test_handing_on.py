@@ -74,10 +74,13 @@ def test_ids_are_handed_on_as_they_are(suffix, ids):
 
 
 @given(ids=IDS)
+@example(ids=["\ufeff"])
 def test_a_file_of_ids_is_read_as_it_is(ids):
+    # The first mark of a file is the file's: an id that begins with one needs another before it.
+    encoding = "utf-8-sig" if ids[0].startswith("\ufeff") else "utf-8"
     with tempfile.TemporaryDirectory() as name:
         place = Path(name) / "ids.txt"
-        place.write_bytes("".join(f"{id_}\n" for id_ in ids).encode())
+        place.write_bytes("".join(f"{id_}\n" for id_ in ids).encode(encoding))
         assert read_ids(place) == ids
 
 

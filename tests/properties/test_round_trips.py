@@ -4,19 +4,24 @@ import csv
 import io
 import json
 import tempfile
-from contextlib import ExitStack
+import unicodedata
+from contextlib import ExitStack, redirect_stdout
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from privacy_toolkit.app.runs import outcomes, read_ids
+from privacy_toolkit.access.letters import init
+from privacy_toolkit.app.requests import LetterOrder, write_letters
+from privacy_toolkit.app.runs import outcomes, read_ids, subjects
+from privacy_toolkit.cli.output import emit_line
 from privacy_toolkit.config.file import InputProfile, MappingFile, read_mapping
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import InputError, Outcome, Subject, UsageError
-from privacy_toolkit.core.privacy import guarded
+from privacy_toolkit.core.privacy import MARK_COLUMN, guarded
 from privacy_toolkit.engine.job import Table
 from privacy_toolkit.engine.open_requests import Regime
 from privacy_toolkit.engine.planning import Order, prepared
@@ -30,7 +35,7 @@ from privacy_toolkit.journal.memory.state import MemoryState
 from privacy_toolkit.journal.records import SubjectState
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.reporting.register import HEADER, RequestLine, RequestRegister, csv_of
-from privacy_toolkit.reporting.rows import TableFileError, write_table
+from privacy_toolkit.reporting.rows import REJECTED_HEADER, TableFileError, csv_line, write_table
 from tests.properties.test_files_read_back import HOSTILE
 from tests.properties.test_inputs import ASKED, as_csv
 from tests.support import reported_runs as runs
@@ -140,6 +145,85 @@ def test_a_list_of_holds_that_we_wrote_holds_whom_it_names(suffix, ids):
         place = Path(name) / f"holds{suffix}"
         write_table(place, table)
         assert list(read_exclusions(str(place)).holds) == ids
+
+
+# What people look at, such as the index of the letters, is safe for spreadsheets: no input takes it, and each row says
+# its names exactly in a last cell.
+
+
+def named_exactly(place):
+    """The ids and tickets of a file that is safe for spreadsheets, as its last column says them."""
+    with place.open(encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file):
+            exact = row.pop(MARK_COLUMN)
+            yield json.loads(exact) if exact else {name: row[name] for name in ("id", "ticket")}
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("letters") / "templates"
+    init(folder)
+    settings_ = folder / "letters.toml"
+    settings_.write_text(settings_.read_text().replace("FILL IN", "Example"))
+    return folder
+
+
+@settings(max_examples=6, deadline=None)
+@given(ids=IDS, tickets=st.lists(HOSTILE, min_size=4, max_size=4))
+@example(ids=NAMED, tickets=NAMED)
+def test_the_index_of_letters_names_everybody_exactly_and_is_no_input(templates, ids, tickets):
+    asked = list(zip(ids, tickets * len(ids), strict=False))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        state = open_state(folder / "state")
+        told = [
+            replace(runs.told(id_, Outcome.ERASED), request=("2026-11-01", "2026-12-01", ticket, None))
+            for id_, ticket in asked
+        ]
+        runs.write_run(folder / "state" / "runs" / RUN, told)
+        order = LetterOrder(out=folder / "letters", templates=templates, lang="en")
+        written = write_letters(state, RUN, order, NOW.date())
+        assert [tuple(one.values()) for one in named_exactly(written.index)] == asked
+        with pytest.raises(InputError, match="made safe for spreadsheets"):
+            accepted(written.index)
+
+
+@settings(max_examples=6, deadline=None)
+@given(ids=IDS)
+@example(ids=NAMED)
+def test_the_subjects_as_lines_of_json_are_an_input_again(ids):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        state = open_state(folder / "state")
+        runs.write_run(folder / "state" / "runs" / RUN, [runs.told(id_, Outcome.ERASED) for id_ in ids])
+        place = folder / "subjects.jsonl"
+        with place.open("w") as file, redirect_stdout(file):
+            for line in subjects(state, RUN):
+                emit_line(line)
+        assert accepted(place) == [(id_,) for id_ in ids]
+
+
+@settings(max_examples=6, deadline=None)
+@given(ids=IDS, others=IDS)
+@example(ids=NAMED, others=[unicodedata.normalize("NFC", one) for one in ("e\u0301", "\u212a")] + ["+49 ", "'+49"])
+def test_a_list_of_erased_customers_tells_of_them_alone_on_another_machine(ids, others):
+    with tempfile.TemporaryDirectory() as name:
+        here, there = open_state(Path(name) / "here"), MemoryState()
+        with here.suppression() as listed, there.suppression() as taken:
+            listed.add("live https://t", ids, RUN, len(ids))
+            exported, keys, entries = listed.exported()
+            assert (entries, taken.take_in(exported, keys)) == (len(ids), len(ids))
+            tells = taken.of({"live https://t"})
+            assert [tells(id_) for id_ in [*ids, *others]] == [True] * len(ids) + [one in ids for one in others]
+            again = taken.exported()
+            assert listed.take_in(*again[:2]) == 0  # what came from here
+
+
+@given(rows=st.lists(st.tuples(st.integers(1, 10**9), st.sampled_from(["blank", "surrounding_whitespace"]))))
+def test_the_refused_rows_of_a_pack_are_read_as_they_were_written(rows):
+    text = b"".join(map(csv_line, [REJECTED_HEADER, *rows])).decode()
+    header, *found = csv.reader(io.StringIO(text, newline=""))
+    assert (tuple(header), [(int(row), reason) for row, reason in found]) == (REJECTED_HEADER, rows)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

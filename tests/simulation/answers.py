@@ -6,6 +6,8 @@ import gzip
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
+import msgspec
+
 from privacy_toolkit.sandbox.deployment import Reaction
 from privacy_toolkit.sandbox.faults import FaultKind
 
@@ -17,6 +19,13 @@ _EXCESS = b'{"message":"This was not asked for"}'
 _LARGE = b"x-padding: " + b"x" * 70_000 + b"\r\n"
 _NOT_FOUND = b'{"message":"Not found","StatusCode":404}'
 NOBODY_ASKED = b"HTTP/1.1 404 Not Found\r\ncontent-length: %d\r\n\r\n%b" % (len(_NOT_FOUND), _NOT_FOUND)
+_BUSY = b'{"message":"Service unavailable","StatusCode":503}'
+REFUSED_NOBODY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: %d\r\n\r\n%b" % (len(_BUSY), _BUSY)
+_STRAY = (
+    0.0005,
+    0.004,
+    0.02,
+)  # seconds: while the next request waits for its intent, and while it waits for its answer
 TIMED_OUT = b"HTTP/1.1 408 Request Time-out\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -80,6 +89,43 @@ def _short(one: Reaction, _: float) -> Pieces:
     return [(0, _head(one, len(body) - 3) + body if body else whole(one) + _EXCESS)]
 
 
+def _cut_json(one: Reaction, _: float) -> Pieces:
+    """Half of the body, and a length that fits: what a proxy had room for."""
+    half = one.result.body[: len(one.result.body) // 2]
+    return [(0, _head(one, len(half)) + half if half else whole(one))]
+
+
+def _doubled_member(one: Reaction, _: float) -> Pieces:
+    """A member of the object once more, saying something else: of a list that it is empty."""
+    body = one.result.body
+    held = msgspec.json.decode(body) if body.startswith(b"{") else {}
+    if not held:
+        return [(0, whole(one))]
+    lists = [name for name, value in held.items() if isinstance(value, list) and value]
+    name = lists[0] if lists else sorted(held)[len(body) % len(held)]
+    other = {list: [], int: 0, bool: False}.get(type(held[name]))
+    body = b"%b,%b:%b}" % (body[:-1], msgspec.json.encode(name), msgspec.json.encode(other))
+    return [(0, _head(one, len(body)) + body)]
+
+
+def _error_within(one: Reaction, _: float) -> Pieces:
+    """A success that says at its end that it is none; in place of an empty one, a 200 with an error."""
+    told = b'"message":"Internal server error","StatusCode":500}'
+    body = one.result.body
+    if body.startswith(b"{") and one.result.status < HTTPStatus.BAD_REQUEST:
+        body = body[:-1] + b"," + told
+        return [(0, _head(one, len(body)) + body)]
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n{" % (len(told) + 1)
+    return [(0, whole(one) if body else head + told)]
+
+
+def _both_lengths(one: Reaction, _: float) -> Pieces:
+    """Chunked, with a length next to it that is wrong; also where there can be no body."""
+    body = one.result.body
+    chunks = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
+    return [(0, _head(one, len(body) // 2 + 3, b"transfer-encoding: chunked\r\n") + chunks)]
+
+
 def _cut_chunks(one: Reaction, _: float) -> Pieces:
     body = one.result.body or b"{}"
     return [(0, _head(one, -1, b"transfer-encoding: chunked\r\n") + b"%x\r\n%b\r\n" % (len(body), body)), (0.01, b"")]
@@ -117,6 +163,15 @@ PLAYS: Mapping[str, Callable[[Reaction, float], Pieces]] = {
     "interim_late": lambda one, _: [(0, _INTERIM), (1.0, whole(one))],
     "two_pieces": lambda one, _: [(0, _head(one)), (0.02, one.result.body)] if one.result.body else [(0, whole(one))],
     "stray": lambda one, _: [(0, whole(one)), (0.0005, NOBODY_ASKED)],
+    "stray_refusal": lambda one, _: [(0, whole(one)), (_STRAY[len(one.result.body) % 3], REFUSED_NOBODY)],
+    "stray_204": lambda one, _: [(0, whole(one)), (0.0005, b"HTTP/1.1 204 No Content\r\n\r\n")],
+    "stray_interim": lambda one, _: [(0, whole(one)), (0.0005, _INTERIM)],
+    "interim_flood": lambda one, _: [(0, _INTERIM * 300 + whole(one))],
+    "cut_json": _cut_json,
+    "doubled_member": _doubled_member,
+    "error_within": _error_within,
+    "both_lengths": _both_lengths,
+    "empty_200": lambda *_: [(0, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")],
     "timed_out_idle": lambda one, _: [(0, whole(one)), (0.3, TIMED_OUT), (0, b"")],
 }
 

@@ -77,7 +77,7 @@ class EraseLoyalty(Erase):
 
     def false_claims(self, seen: Seen) -> Iterator[Claim]:
         yield from super().false_claims(seen)
-        for seq, (id_, _) in enumerate(self.subjects, 1):
+        for seq, (id_, _) in seen.among(self.subjects):
             claims = self._loyalty_claims(seq, id_, seen)
             yield from ((what, id_) for what, false in claims.items() if false)
 

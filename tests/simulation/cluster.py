@@ -383,6 +383,10 @@ class ClusterWatcher(Watcher):
 
         return watched
 
+    def heeding(self, exchange: Callable[..., Any]) -> Callable[..., Any]:
+        """The call as it is: what one execution was told, another one need not know."""
+        return exchange
+
     def _look(self, worker: Worker, payload: bytes) -> None:
         about = self._begin(payload)
         self._under_way.clear()  # a halted process has not heard yet that its request is over
@@ -413,7 +417,8 @@ class Cluster(Simulation):
         self.network.loop = self.loop
         self.journal: Any = None  # each process has its own
         self.leases = CountingLeases(self)
-        self.watcher = ClusterWatcher(self.play, self.disk, self.violate)
+        self.watcher = ClusterWatcher(self.play, self.disk, cluster.spec.rate, self.violate)
+        self.network.wrote = lambda: None  # turns of all executions together are counted here
         self.workers: list[Worker | None] = [None] * cluster.workers
         self.everybody: list[Worker] = []
         self.written: deque[float] = deque()

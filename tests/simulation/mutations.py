@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
-from privacy_toolkit.core.model import Job
+from msgspec.structs import replace
+
+from privacy_toolkit.core.model import Job, Outcome
+from privacy_toolkit.engine.context import ExecutionContext
 from privacy_toolkit.engine.controls import Controls
 from privacy_toolkit.engine.steps import Steps
-from privacy_toolkit.jobs import coupons, erase, many, writing
+from privacy_toolkit.http.exchange import Pacer
+from privacy_toolkit.jobs import coupons, erase, loyalty, many, writing
 from privacy_toolkit.journal.memory.run import MemoryRun
+from privacy_toolkit.talonone import responses
+from privacy_toolkit.talonone.models import Success
 from privacy_toolkit.talonone.responses import Finding
 from tests.simulation.store import CrashingRun
 
@@ -141,6 +149,35 @@ def _forgets_attempts(_: Any) -> Any:
     return reconcile
 
 
+def _of_credentials_alone(_: Any) -> Any:
+    """Take every other refusal for the answer to its own request."""
+    return lambda answer: answer.finding is Finding.CREDENTIALS and not answer.is_in_step
+
+
+def _another_key(_: Any) -> Any:
+    made = count()
+    return lambda *_: f"{next(made):064x}"
+
+
+def _never(_: Any) -> Any:
+    return lambda *_: False
+
+
+def _nothing(_: Any) -> Any:
+    return lambda *_: None
+
+
+def _believes_409(_: Any) -> Any:
+    """Take a 409 for the word that the event is there."""
+
+    async def settled(self: Any, _: Any) -> bool:
+        self._state = replace(self._state, outcome=Outcome.DONE, reason=None)
+        return True
+
+    return settled
+
+
+_COPIED = "is_maybe_copied"
 _READS = (Job.ERASE, Job.EXPORT)
 _ORDERED = (Job.PROFILES, Job.SESSIONS, Job.EVENTS)
 
@@ -151,7 +188,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ((Steps, "again", _read_once),),
         (Job.ERASE,),
         ("a program held nothing", "a program erased, and something", "erased, and something is left in a program"),
-        first=966,
+        first=1040,
     ),
     Mutation(
         "intent_after_send",
@@ -230,5 +267,111 @@ MUTATIONS: tuple[Mutation, ...] = (
         ((erase._Walk, "reconcile", _forgets_attempts),),
         (Job.ERASE,),
         ("nothing held, ",),
+    ),
+    Mutation(
+        "a_refusal_of_another",
+        "a refusal for now counts though nothing vouches for its connection",
+        ((erase, _COPIED, _of_credentials_alone), (coupons, _COPIED, _of_credentials_alone)),
+        (Job.ERASE, Job.RESERVE),
+        ("retryable, though",),
+        first=90,
+    ),
+    Mutation(
+        "another_key_each_time",
+        "what is sent again has another idempotency key, or id",
+        ((writing.Writing, "_key", _another_key),),
+        (Job.EVENTS,),
+        ("done twice",),
+        first=60,
+    ),
+    Mutation(
+        "a_key_kept_for_ever",
+        "what was lost is sent again with its key after a day, when the API remembers none",
+        ((writing, "KEY_IS_KEPT", lambda _: math.inf),),
+        (Job.EVENTS,),
+        ("done twice",),
+        first=55,
+    ),
+    Mutation(
+        "a_409_means_done",
+        "an event with an id of its own counts as done where the API says to come back later",
+        ((writing._WriteWalk, "_is_settled_by_id", _believes_409),),
+        (Job.EVENTS,),
+        ("done, and it was not carried out",),
+        first=50,
+    ),
+    Mutation(
+        "later_rows_overtake",
+        "a row is sent though an earlier one of its customer was left open",
+        ((Steps, "hold_back", _nothing),),
+        _ORDERED,
+        ("carried out after a later one",),
+        first=40,
+    ),
+    Mutation(
+        "no_quiet_time",
+        "a row is sent right after an earlier one of its customer whose answer was lost",
+        ((Steps, "keep_quiet", _nothing),),
+        (Job.PROFILES, Job.SESSIONS),
+        ("carried out after a later one",),
+        first=60,
+    ),
+    Mutation(
+        "suppression_ignored",
+        "something is written for a customer who was erased",
+        ((Steps, "is_suppressed", _never),),
+        (Job.PROFILES, Job.RESERVE, Job.SESSIONS),
+        ("sent for somebody who was erased",),
+    ),
+    Mutation(
+        "ledgers_skipped",
+        "a profile is erased though its loyalty programs were not seen empty",
+        ((loyalty.LoyaltyWalk, "clear", _always),),
+        (Job.ERASE,),
+        ("erased, and something is left in a program", "erased, and a program has no outcome"),
+    ),
+    Mutation(
+        "programs_forgotten",
+        "a resume does not know what was sent for a loyalty program",
+        ((loyalty, "decode_loyalty", _nothing),),
+        (Job.ERASE,),
+        ("a program ",),
+    ),
+    Mutation(
+        "a_patrol_asks_once",
+        "a patrol believes the first 404, without controls around it",
+        ((Controls, "proven", _always), (Controls, "ensure", _always), (Steps, "absence", _asked_once)),
+        (Job.PATROL,),
+        ("still gone, and it is back", "answered 404, and it is listed"),
+    ),
+    Mutation(
+        "no_pace",
+        "requests leave whenever they are ready",
+        ((Pacer, "ready", lambda _: lambda *_, **__: True),),
+        (Job.ERASE, Job.PROFILES),
+        ("more in a second than the rate allows",),
+        first=40,
+    ),
+    Mutation(
+        "waits_alone",
+        "only who was asked to wait does, and not all others",
+        ((ExecutionContext, "_pause", _nothing),),
+        (Job.ERASE, Job.RESERVE),
+        ("asked, though the API wants to be left alone",),
+    ),
+    Mutation(
+        "an_error_within_a_success",
+        "a success counts though it holds the members of an error",
+        ((Success, "tells_of_an_error", lambda _: False),),
+        (Job.PROFILES, Job.REFERRALS),
+        ("done, and it was not carried out", "all done, and an earlier row stands"),
+    ),
+    Mutation(
+        "either_of_two_names",
+        "an answer counts in which a name appears twice",
+        ((responses, "_says_one_thing", lambda _: lambda *_: True),),
+        _READS,
+        ("erased, and something is left in a program", "a card, and", "a ledger, and", "a program held nothing"),
+        first=140,
     ),
 )

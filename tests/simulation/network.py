@@ -53,6 +53,7 @@ class Network:
         self.loop: VirtualLoop
         self.answerer: Callable[[Pipe], Far]
         self.struck: Callable[[str], None] = lambda _: None
+        self.wrote: Callable[[], None] = lambda: None  # told when the first byte of a request leaves
         self.pipes: dict[int, Pipe] = {}
         self.is_dead = False
         #: In which context the world goes on, where that of the client may be held up; None: there is only one.
@@ -148,6 +149,7 @@ class Pipe(asyncio.Transport):
         network = self.network
         if self._closing or network.is_dead:
             return
+        network.wrote()
         weather, draw = network.weather, network.rng.random()
         if draw < weather.breaking:
             network.struck("write_broken")

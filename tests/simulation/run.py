@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ from privacy_toolkit.http.exchange import Pacer
 from privacy_toolkit.http.transport import Transport
 from privacy_toolkit.jobs import many
 from privacy_toolkit.journal.memory.run import taken_in
-from privacy_toolkit.journal.records import PENDING, Staged
+from privacy_toolkit.journal.records import PENDING, Note, Staged
 from privacy_toolkit.sandbox import wire
 from privacy_toolkit.sandbox.deployment import Player
 from privacy_toolkit.sandbox.store import DEFAULT_KEY, EntityKind, SandboxSettings, Store
@@ -51,7 +51,7 @@ from tests.simulation.server import Far, Server
 from tests.simulation.spec import Happening, Spec
 from tests.simulation.store import CrashingRun, Disk
 from tests.simulation.watch import Watcher
-from tests.simulation.works import NOW, PLAYS, Play, Seen
+from tests.simulation.works import NOT_DONE, NOW, PLAYS, Play, Seen
 
 #: Microseconds since the epoch when a simulation begins.
 BEGAN = 1_767_225_600_000_000
@@ -111,7 +111,9 @@ class Simulation:
             self._make_world()
         self.secret = Random(f"secret {spec.seed}").randbytes(32)
         self.disk = Disk(Random(f"disk {spec.seed}"), self._held(), self.note)
-        self.watcher = Watcher(self.play, self.disk, self.violate)
+        self.disk.kept = self._look
+        self.watcher = Watcher(self.play, self.disk, spec.rate, self.violate)
+        self.network.wrote = self.watcher.wrote
         self.settings = self._settings()
         self.journal: CrashingRun
         self.loop: VirtualLoop = _Start()  # type: ignore[assignment]
@@ -214,6 +216,7 @@ class Simulation:
         self.result.executions += 1
         self.journal = CrashingRun(self.disk)
         self.network.is_dead = False
+        self.watcher.begin(self.monotonic, self.clock)
         self.note(f"execution {number}")
         try:
             sit(self._work(number))
@@ -245,9 +248,6 @@ class Simulation:
             verify=spec.verify,
             predicate=job.predicate,
         )
-        # A session has an id of its own, and is on hold by its customer.
-        customers = getattr(self.play, "owners", [id_ for id_, _ in self.play.subjects])
-        first = set(customers[: spec.suppressed])
         return Work(
             journal=self.journal,
             job=job.make(self.play.context(self.secret)),
@@ -255,7 +255,7 @@ class Simulation:
             conditions=conditions,
             make_client=self.make_client,
             sequencing=job.sequencing,
-            suppressed=first.__contains__ if job.suppressed_by else lambda _: False,
+            suppressed=self._suppressed().__contains__,
             absences=job.absences,
             positive=POSITIVE if spec.positive or spec.learned else None,
             learned=self._learned() if spec.learned and job.absences else None,
@@ -268,6 +268,12 @@ class Simulation:
             aside=at_once,
             make_loop=self.make_loop,
         )
+
+    def _suppressed(self) -> set[str]:
+        """Customers who were erased before the run, so that nothing may be written for them."""
+        # A session has an id of its own, and is on hold by its customer.
+        customers = getattr(self.play, "owners", [id_ for id_, _ in self.play.subjects])
+        return set(customers[: self.spec.suppressed]) if self.play.declaration.suppressed_by else set()
 
     def make_client(self) -> Client:
         """The client that ``client_for`` would make, on the simulated network."""
@@ -314,6 +320,9 @@ class Simulation:
         spec, number = self.spec, self.number
         crash = spec.crashes[number] if number < len(spec.crashes) else 0
         rng = Random(f"loop {spec.seed} {number}")
+        if number == 1 and spec.gap:
+            self.now += spec.gap
+            self.server.forget()
         loop = self.loop = _Loop(rng, shuffles=spec.shuffles, now=self.now)
         loop.simulation = self
         loop.network = self.network
@@ -440,6 +449,7 @@ class Simulation:
         seen = Seen(held.states, held.results, self.store, self.ledger, self.disk.intents, is_over)
         for what, about in self.play.false_claims(seen):
             self.violate(what, about)
+        self._judge_suppressed()
         self.result.parts += self.play.parts(seen)
         outcomes = Counter(seen.state(seq).outcome for seq in range(1, len(self.play.subjects) + 1))
         if CrashingRun(self.disk).totals() != dict(outcomes):
@@ -454,6 +464,21 @@ class Simulation:
             self.result.faults = self.ledger.faults
             self.result.requests = len(self.ledger.arrived)
             self.note(" ".join(f"{seq}{state.outcome}" for seq, state in sorted(held.states.items())))
+
+    def _judge_suppressed(self) -> None:
+        """Nothing is written for customers who were erased before."""
+        for id_ in sorted(self._suppressed()):
+            if any(one.operation in self.play.sends for one in self.ledger.about[id_]):
+                self.violate("sent for somebody who was erased", id_)
+
+    def _look(self, notes: Sequence[Note]) -> None:
+        """Judge at once what says of somebody that what was sent was not done: it may be the last word on the disk."""
+        said = {note.seq for note in notes if note.state and note.state.attempts and note.state.outcome in NOT_DONE}
+        if said and not self.result.violations:
+            held = self.disk.held
+            seen = Seen(held.states, held.results, self.store, self.ledger, self.disk.intents, only=sorted(said))
+            for what, about in self.play.false_claims(seen):
+                self.violate(what, about)
 
 
 def _window(name: str) -> Callable[[Simulation, float], None]:
@@ -541,6 +566,7 @@ def playing(simulation: Simulation) -> Iterator[None]:
     """Look at every exchange of this simulation, and put what stands in sets in order by numbers."""
     places: list[tuple[Any, str, Any]] = [
         (Connection, "exchange", simulation.watcher.watching(Connection.exchange)),
+        (Client, "exchange", simulation.watcher.heeding(Client.exchange)),
         (many, "MOST_AT_ONCE", (4, 20, 1000)[simulation.spec.seed // 4 % 3]),  # so that one run has several requests
         *((kind, "__hash__", loops.HASH) for kind in loops.NUMBERED),
     ]

@@ -45,7 +45,10 @@ REFUSALS: Mapping[str, tuple[int, str | None]] = {
     "retry_date": (429, "date"),
     "retry_long": (429, "300"),
     "retry_nonsense": (429, "soon"),
+    "retry_odd": (429, "odd"),
 }
+#: What no Retry-After should be.
+_ODD = ("-5", "1.5", "", "0x10", "3, 4", "9" * 400, "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Feb 2026 99:00:00 GMT")
 #: Windows in which every request meets the same.
 WINDOWS: Mapping[str, FaultKind] = {
     "wrong_host": FaultKind.FALSE_404,
@@ -59,6 +62,8 @@ WINDOWS: Mapping[str, FaultKind] = {
     "rate_limit": FaultKind.ERROR_429,
     "redirecting": FaultKind.REDIRECT_303,
 }
+#: A cache that does not ask, and a key that may no longer write: windows that let the rest through.
+_CACHED, _NO_RIGHT = "cached", "no_right"
 _ROUTER = Router(Generation.CURRENT)
 _KINDS = frozenset(FaultKind)
 
@@ -99,6 +104,7 @@ class Server:
         self._kinds: tuple[str, ...] = ()
         self._bounds: list[float] = []
         self._struck: set[tuple[str, str]] = set()
+        self._cached: dict[tuple[Any, ...], Reaction] = {}
         network.answerer = Far.of(self)
 
     def calendar(self) -> datetime:
@@ -120,6 +126,11 @@ class Server:
         self._faults = faults
         self._player = Player(self.deployment, faults, lambda: self.network.loop.now, self._note)
 
+    def forget(self) -> None:
+        """Remember no idempotency key any more, as a day later."""
+        with self.store.transaction():
+            self.store._query("DELETE FROM replay")
+
     def draw(self, about: str) -> str | None:
         """The fault that the next request meets, if any."""
         if not self._bounds:
@@ -132,12 +143,16 @@ class Server:
             self._struck.add((kind, about))
         return kind
 
-    def window(self, *, anonymous: bool) -> str | None:
-        """The window that is open now."""
+    def window(self, request: Request) -> str | None:
+        """The window that is open now for a request."""
         now = self.network.loop.now
         for name, until in self.conditions.windows.items():
             if now < until:
-                if name == "another_environment" and anonymous:
+                if name == "another_environment" and request.anonymous:
+                    continue
+                if name == _CACHED and (request.anonymous or request.operation.method != "GET"):
+                    continue
+                if name == _NO_RIGHT and (request.anonymous or request.operation.method == "GET"):
                     continue
                 if name == "flapping" and self.rng.random() < 0.5:
                     continue
@@ -146,7 +161,13 @@ class Server:
 
     def react(self, request: Request) -> tuple[Reaction, str | None]:
         """Carry out a request, or not; what is told, and under which fault."""
-        window = self.window(anonymous=request.anonymous)
+        window = self.window(request)
+        if window == _NO_RIGHT:
+            reaction = Reaction(refusal(403, f"{request.operation.name} is not allowed"))
+            self._enter(request, reaction, window)
+            return reaction, None
+        if window == _CACHED:
+            return self._from_cache(request), None
         if window is not None:
             reaction = without_acting(WINDOWS[window], self.rng.randrange(64), self._faults, request.operation)
             self._enter(request, reaction, window)
@@ -161,9 +182,25 @@ class Server:
         self._enter(request, reaction, fault if reaction.fault is None and fault not in _KINDS else reaction.fault)
         return reaction, fault if (fault in _KINDS and reaction.fault is not None) or fault not in _KINDS else None
 
+    def _from_cache(self, request: Request) -> Reaction:
+        """What was answered when the same was asked for the first time since the cache is there."""
+        asked = (request.operation.name, request.value, *sorted(request.flags.items()))
+        kept = self._cached.get(asked)
+        if kept is None:
+            call = self.deployment.read(request.operation, request.value, request.flags, request.headers, request.body)
+            kept = self._cached[asked] = self._player.react(call, Draw(fault=None, form=0))
+        request.take(Call(request.operation, request.value), ())
+        self._enter(request, kept, _CACHED)
+        return kept
+
     def _played(self, call: Call, fault: str | None) -> Reaction:
         if fault in REFUSALS:
             return self._refusal(str(fault), call.operation)
+        if fault == "error_within":  # what it would have answered, and nothing was done
+            try:
+                return Reaction(self.deployment.rehearse(call))
+            except RefusalError as error:
+                return Reaction(refused(error))
         kind = FaultKind(fault) if fault in _KINDS else None
         return self._player.react(call, Draw(fault=kind, form=self.rng.randrange(64)))
 
@@ -171,6 +208,8 @@ class Server:
         status, wait = REFUSALS[fault]
         if wait == "date":
             wait = f"{self.calendar():%a, %d %b %Y %H:%M:%S GMT}"
+        elif wait == "odd":
+            wait = self.rng.choice(_ODD)
         headers = {} if wait is None else {"retry-after": wait}
         return Reaction(refusal(status, f"{operation.name} was refused"), headers=headers)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
 import msgspec
 
 from privacy_toolkit.core.model import Job
-from tests.simulation.faults import FAULTS, TIMED, Place
+from tests.simulation.faults import FAULTS, FOREMOST, LATER, TIMED, FaultDeclaration, Place
 
 #: The jobs, as often as they are drawn.
 JOBS = (
@@ -27,6 +28,10 @@ JOBS = (
 )
 
 
+#: Seconds after which no idempotency key is remembered, whatever clocks were set meanwhile.
+A_DAY = 130_000.0
+
+
 class Happening(msgspec.Struct, frozen=True, array_like=True):
     """Something that happens once: in which execution, how many seconds after its start, what, and how long or much."""
 
@@ -41,7 +46,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``crashes`` are the callbacks before which the process dies, by execution; 0 for not at all. ``heals``: the world is
     well afterwards, and everybody has to be settled (liveness); else the run is judged as it stands (safety).
-    ``besides``: there is something next to profiles, which an erasure or an export is to reach (``besides``).
+    ``besides``: there is something next to profiles, which an erasure or an export is to reach (``besides``). ``api``:
+    the version of the operations, where it is not drawn by the seed; ``gap``: how long the first resume is put off,
+    besides what is drawn, in seconds.
     """
 
     seed: int
@@ -69,15 +76,40 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     keep_alive: float = 75.0
     suppressed: int = 0
     besides: bool = False
+    api: str = ""
+    gap: float = 0.0
 
 
-def spec_of(seed: int, job: Job | None = None) -> Spec:
-    """Draw the run of a seed."""
+def spec_of(seed: int, job: Job | None = None, *, first: bool = False) -> Spec:
+    """Draw the run of a seed; ``first``: without what was added later, as it was when a seed was written down."""
+    if first:
+        return _first(seed, job)
+    rng = Random(f"later {seed}")
+    is_patrol = rng.random() < 0.04
+    spec = _first(seed, Job.PATROL if is_patrol and job is None else job)
+    return _more(msgspec.structs.replace(spec, positive=True) if spec.job is Job.PATROL else spec, rng)
+
+
+def _more(spec: Spec, rng: Random) -> Spec:
+    """The same with some faults of those that were added later, another version of the API, and a day in between."""
+    names = _chosen(rng, LATER, rng.choice((0, 0, 1, 1, 2, 4)))
+    timed = [_happening(rng, name, spec.faulty) for name in names if LATER[name].place in TIMED]
+    rates = {name: round(LATER[name].share * rng.random(), 4) for name in names if LATER[name].place not in TIMED}
+    if rng.random() < 0.4:  # what nearly got through before, and very often
+        rates[rng.choice(FOREMOST).value] = round(0.25 * rng.random(), 4)
+    changed = {"rates": spec.rates | rates, "happenings": spec.happenings + timed}
+    changed["api"] = "v3" if spec.job is Job.EVENTS and rng.random() < 0.4 else ""
+    changed["gap"] = A_DAY if rng.random() < (0.4 if spec.job is Job.EVENTS else 0.1) else 0.0
+    return msgspec.structs.replace(spec, **changed)
+
+
+def _first(seed: int, job: Job | None) -> Spec:
     rng = Random(seed)
     job = job or rng.choice(JOBS)
     subjects = rng.choice((rng.randint(1, 4), rng.randint(5, 40), rng.randint(30, 80), rng.randint(30, 160)))
     faulty = rng.choice((1, 1, 2, 2, 3))
-    names = _chosen(rng)
+    first = {name: one for name, one in FAULTS.items() if name not in LATER}
+    names = _chosen(rng, first, rng.choice((0, 1, 2, 3, 4, 6, 10, 18, 35)))
     kinds = {name: FAULTS[name] for name in names}
     burden = rng.choice((0.3, 1.0, 1.0, 2.0)) / max(1, sum(one.place is Place.ANSWER for one in kinds.values()) ** 0.5)
     rates = {
@@ -137,10 +169,9 @@ def spec_with(name: str, seed: int) -> Spec:
     )
 
 
-def _chosen(rng: Random) -> list[str]:
-    """Some faults, each at most once: none now and then, mostly few, sometimes very many."""
-    count = rng.choice((0, 1, 2, 3, 4, 6, 10, 18, 35))
-    names, weights = list(FAULTS), [one.weight for one in FAULTS.values()]
+def _chosen(rng: Random, faults: Mapping[str, FaultDeclaration], count: int) -> list[str]:
+    """Some faults, each at most once, drawn so often: none now and then, mostly few, sometimes very many."""
+    names, weights = list(faults), [one.weight for one in faults.values()]
     return list(dict.fromkeys(rng.choices(names, weights, k=count)))
 
 
@@ -195,6 +226,8 @@ def smaller(spec: Spec) -> list[dict[str, Any]]:
         "suppressed": 0,
         "keep_alive": 75.0,
         "besides": False,
+        "api": "",
+        "gap": 0.0,
     }
     changes += [{name: value} for name, value in plain.items() if getattr(spec, name) != value]
     return changes

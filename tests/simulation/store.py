@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from privacy_toolkit.core.model import JournalError, Purpose, StopReason
@@ -25,16 +25,18 @@ class Disk:
         self.note = note
         self.intents: Counter[int] = Counter()
         self.is_full = self.is_elsewhere = False
+        self.kept: Callable[[Sequence[Note]], None] = lambda _: None  # told what is durable now
         self.slowest = 0.004
         self.torn = 0  # commits that were durable, though nobody was told any more
 
-    def keep(self, run: MemoryRun, notes: Iterable[Note]) -> None:
+    def keep(self, run: MemoryRun, notes: Sequence[Note]) -> None:
         """Make notes durable."""
         for note in notes:
             for _, exchange in note.exchanges:
                 if exchange.purpose is Purpose.ACT and exchange.intent_at is not None and exchange.ended_at is None:
                     self.intents[note.seq] += 1
         MemoryRun.record(run, notes)
+        self.kept(notes)
 
 
 class CrashingRun(MemoryRun):

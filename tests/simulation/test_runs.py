@@ -7,7 +7,7 @@ from privacy_toolkit.core.model import Job
 from tests.simulation.campaign import Tally, command, play, play_seeds
 from tests.simulation.expected import missing_faults
 from tests.simulation.faults import FAULTS, Place
-from tests.simulation.spec import Spec, spec_of, spec_with
+from tests.simulation.spec import A_DAY, Happening, Spec, spec_of, spec_with
 from tests.support.lengths import IS_LONG
 
 #: So many parts of so many subject-runs each; the seeds of a part are so many apart.
@@ -25,6 +25,12 @@ SURE = {
         *("session of_another", "session of_nobody", "session refused"),
     },
 }
+
+
+def failing_of(result):
+    tally = Tally()
+    tally.add(result)
+    return failing(tally)
 
 
 def failing(tally):
@@ -58,8 +64,8 @@ def test_a_patrol_says_of_nobody_what_was_not_seen(part):
     assert {outcome for _, outcome in tally.outcomes} >= {"done", "reappeared"}
 
 
-def besides(seed, job):
-    return msgspec.structs.replace(spec_of(seed, job), besides=True)
+def besides(seed, job, *, first=False):
+    return msgspec.structs.replace(spec_of(seed, job, first=first), besides=True)
 
 
 @pytest.mark.parametrize("job", [Job.ERASE, Job.EXPORT])
@@ -86,8 +92,60 @@ def test_what_is_next_to_a_profile_is_deleted_or_handed_over_as_it_is_said(job, 
 )
 def test_what_was_said_wrongly_once_is_not_any_more(seed, job):
     tally = Tally()
-    tally.add(play(besides(seed, job)))
+    tally.add(play(besides(seed, job, first=True)))
     assert failing(tally) == []
+
+
+def test_a_ledger_whose_deletion_got_the_503_of_another_request_is_not_said_to_be_left():
+    spec = spec_of(9482, first=True)
+    assert spec.besides
+    assert failing_of(play(spec)) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "has_more"), [(Job.ERASE, False), (Job.ERASE, True), (Job.RESERVE, False), (Job.ASSIGN, False)]
+)
+def test_a_refusal_for_now_that_nobody_asked_for_leaves_what_was_sent_in_doubt(job, has_more):
+    tally, stray = Tally(), {"stray_refusal": 0.15}
+    for seed in range(20):
+        stops = [] if seed % 3 else [Happening(0, 0.05 + 0.02 * seed, "terminated", 1.0)]
+        plain = Spec(seed=seed, job=job, subjects=40, faulty=1, heals=seed % 2 > 0, rates=stray, happenings=stops)
+        quick = msgspec.structs.replace(plain, rate=1e6, settle=0.5, latency=(0.0001, 0.001), retry_after=0)
+        crashes = [400 + 60 * seed] if seed % 3 else []
+        changed = {"crashes": crashes, "concurrency": (2, 4, 8, 16)[seed % 4], "besides": has_more}
+        tally.add(play(msgspec.structs.replace(quick, **changed)))
+    assert failing(tally) == []
+    assert tally.faults["stray_refusal"] > 20
+
+
+def test_an_event_that_was_refused_is_sent_again_more_than_a_day_later():
+    """Nothing was carried out, so it does not matter for how long the API remembers its key."""
+    refused = [Happening(0, 0.05, "no_right", 10.0)]
+    result = play(Spec(seed=2, job=Job.EVENTS, subjects=30, faulty=1, happenings=refused, rate=200.0, gap=A_DAY))
+    assert failing_of(result) == []
+    assert result.outcomes == {"done": 30}
+    assert result.faults["no_right"]
+
+
+def test_a_refusal_of_several_pairs_that_was_anothers_leaves_them_in_doubt():
+    wrong = {"duplicate_late": 0.1, "stray": 0.05, "http10": 0.1, "close": 0.1}
+    spec = Spec(seed=0, job=Job.RESERVE, subjects=40, faulty=1, rates=wrong, rate=1e6, latency=(0.0001, 0.001))
+    assert failing_of(play(spec)) == []
+
+
+@pytest.mark.parametrize(("seeds", "has_more"), [((5, 29, 41, 45, 51), False), ((35, 53), True)])
+def test_a_204_that_nobody_asked_for_is_no_word_for_an_erasure(seeds, has_more):
+    """Not after a crash either, and not of an empty profile that looks as it did before."""
+    tally, wrong = Tally(), {"stray_204": 0.15, "error_503": 0.15, "drop_before": 0.1, "own_400": 0.1}
+    for seed in seeds:
+        stops = [] if seed % 3 else [Happening(0, 0.05 + 0.02 * seed, "terminated", 1.0)]
+        plain = Spec(seed=seed, job=Job.ERASE, subjects=40, faulty=1, rates=wrong, happenings=stops, besides=has_more)
+        crashes = [400 + 60 * seed] if seed % 3 else []
+        changed = {"crashes": crashes, "settle": 0.5, "latency": (0.001, 0.1), "rate": 1e6, "retry_after": 0}
+        drawn = {"verify": ("all", "none", "sample:5")[seed % 3], "concurrency": (2, 4, 8, 16)[seed % 4]}
+        tally.add(play(msgspec.structs.replace(plain, erase_delay=2, **changed, **drawn)))
+    assert failing(tally) == []
+    assert tally.faults["stray_204"] > 20
 
 
 @pytest.mark.parametrize("job", [Job.ERASE, Job.RESERVE, Job.ASSIGN, Job.REFERRALS, Job.PROFILES])

@@ -150,38 +150,39 @@ class _Back(Simulation):
             super().violate(what, about)
 
 
-def play_campaign(seed: int) -> list[Result]:
-    """Play a run that reserves and the one that undoes it."""
+def play_campaign(seed: int, *, first: bool = False) -> list[Result]:
+    """Play a run that reserves and the one that undoes it; ``first`` as ``spec_of`` has it."""
     rng = Random(f"campaign {seed}")
     job = rng.choice((Job.ASSIGN, Job.RESERVE))
-    spec = msgspec.structs.replace(spec_of(seed, job), heals=rng.random() < 0.5)  # undone while some of it is open, too
+    drawn = spec_of(seed, job, first=first)
+    spec = msgspec.structs.replace(drawn, heals=rng.random() < 0.5)  # undone while some of it is open, too
     kind = TakenAssign if job is Job.ASSIGN else TakenReserve
-    first = Simulation(spec, kind(spec))
-    results = [first.run()]
+    reserving = Simulation(spec, kind(spec))
+    results = [reserving.run()]
     if not results[0].violations:
-        results += _undone(first, seed)
-    first.close()
+        results += _undone(reserving, seed, first=first)
+    reserving.close()
     return results
 
 
-def _undone(first: Simulation, seed: int) -> list[Result]:
+def _undone(before: Simulation, seed: int, *, first: bool) -> list[Result]:
     """Undo a run, once what it sent has arrived or is lost for good; all that it reserved has to be in it."""
     ours = {
         (customer, one.value)
-        for one in first.ledger.arrived
+        for one in before.ledger.arrived
         if one.acted and one.operation == "create_coupon_reservation"
         for customer in one.customers
     }
-    had = {(id_, coupon_of(given)) for id_, given in first.play.subjects if first.play.had(id_)}  # type: ignore[attr-defined]
-    pairs = set(own_pairs(first))
-    missed = (ours & reserved(first.store)) - had - pairs
+    had = {(id_, coupon_of(given)) for id_, given in before.play.subjects if before.play.had(id_)}  # type: ignore[attr-defined]
+    pairs = set(own_pairs(before))
+    missed = (ours & reserved(before.store)) - had - pairs
     claims = [("reserved by the run, and not undone", customer) for customer, _ in sorted(missed)]
     claims += [("not reserved by the run, and undone", customer) for customer, _ in sorted(pairs & had - ours)]
     for what, customer in claims:
-        if customer not in first.ledger.outside:  # somebody else took the profile away: the API says that there is none
-            first.violate(what, customer)
-    if not pairs or first.result.violations:
+        if customer not in before.ledger.outside:  # else somebody took the profile away: the API knows none
+            before.violate(what, customer)
+    if not pairs or before.result.violations:
         return []
-    drawn = spec_of(seed + 1_000_000_007, Job.RELEASE)
+    drawn = spec_of(seed + 1_000_000_007, Job.RELEASE, first=first)
     spec = msgspec.structs.replace(drawn, seed=seed, subjects=len(pairs), suppressed=0)
-    return [_Back(spec, first).run()]
+    return [_Back(spec, before).run()]

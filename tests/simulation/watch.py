@@ -1,25 +1,41 @@
-"""What is looked at while a run goes on: intents come before bytes, one customer is in one request at a time."""
+"""What is looked at while a run goes on.
+
+Intents come before bytes, one customer is in one request at a time, no second has more requests than its rate, and
+nothing is asked while the API wants to be left alone.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import msgspec
 
+from privacy_toolkit.engine.limits import LONGEST_WAIT
+from privacy_toolkit.http.exchange import Reply, parse_retry_after
+from privacy_toolkit.talonone.operations import Meaning
 from tests.simulation.server import _ROUTER, ApiRoute, customers_of
 from tests.simulation.store import Disk
 
 if TYPE_CHECKING:
     from tests.simulation.works import Play
 
+#: The most that a second may hold, as a share of the rate (docs of ``--rate``).
+_CEILING = 1.01
+
 
 class Watcher:
-    """Looks at every request as the client begins to write it."""
+    """Looks at every request as the client begins to write it; ``rate`` is in requests a second."""
 
-    def __init__(self, play: Play, disk: Disk, violate: Callable[[str, str], None]) -> None:
+    def __init__(self, play: Play, disk: Disk, rate: float, violate: Callable[[str, str], None]) -> None:
+        self._most = max(math.floor(rate * _CEILING), math.ceil(rate))
+        self._times: deque[float] = deque(maxlen=self._most + 1)
+        self._quiet_until = -math.inf
+        self._clocks: tuple[Callable[[], float], Callable[[], int]]
         self._play = play
         self._disk = disk
         self._violate = violate
@@ -32,6 +48,34 @@ class Watcher:
     def _name(self, seq: int) -> str:
         """Under which key the requests about a subject are counted: its customer, else what stands in the path."""
         return self._play.subjects[seq - 1][0]
+
+    def begin(self, monotonic: Callable[[], float], clock: Callable[[], int]) -> None:
+        """Forget what an execution before was told: it may be over by now, and another process knows nothing of it."""
+        self._times.clear()
+        self._quiet_until, self._clocks = -math.inf, (monotonic, clock)
+
+    def wrote(self) -> None:
+        """Take note of a request that leaves now."""
+        now, times = self._clocks[0](), self._times
+        times.append(now)
+        if len(times) > self._most and now - times[0] < 1.0:
+            self._violate("more in a second than the rate allows", "")
+
+    def heeding(self, exchange: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """The same call of a client, of which is seen whether the API had asked to wait."""
+
+        async def heeded(client: Any, operation: Any, *given: Any, **named: Any) -> Any:
+            monotonic, clock = self._clocks
+            if monotonic() < self._quiet_until:
+                self._violate("asked, though the API wants to be left alone", "")
+            came = await exchange(client, operation, *given, **named)
+            if isinstance(came, Reply) and operation.statuses.get(came.status) is not Meaning.CREDENTIALS:
+                wait = parse_retry_after(came.retry_after, datetime.fromtimestamp(clock() / 1e6, UTC)) or 0.0
+                if 0 < wait <= LONGEST_WAIT:
+                    self._quiet_until = max(self._quiet_until, monotonic() + wait)
+            return came
+
+        return heeded
 
     def watching(self, exchange: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         """The same exchange, looked at."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from privacy_toolkit.talonone.bodies import (
     AudienceAction,
     CustomerProfileRequestV2,
     EventV2,
+    EventV3,
     IntegrationRequest,
     NewCustomerProfile,
     NewCustomerSession,
@@ -51,6 +52,11 @@ class Seen:
     ledger: Ledger
     intents: dict[int, int] = field(default_factory=dict)
     is_over: bool = False  # nothing is under way any more
+    only: Sequence[int] | None = None  # the subjects that are judged, where they are not all
+
+    def among(self, subjects: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """The subjects that are judged, with their numbers."""
+        return enumerate(subjects, 1) if self.only is None else ((seq, subjects[seq - 1]) for seq in self.only)
 
     def state(self, seq: int) -> SubjectState:
         """Where a subject stands."""
@@ -147,7 +153,7 @@ class Erase(Play):
     sends = frozenset({"delete_customer_data"})
 
     def false_claims(self, seen: Seen) -> Iterator[Claim]:
-        for seq, (id_, _) in enumerate(self.subjects, 1):
+        for seq, (id_, _) in seen.among(self.subjects):
             claims = self._claims(seq, id_, seen)
             yield from ((what, id_) for what, false in claims.items() if false)
 
@@ -253,7 +259,7 @@ class _Rows(Play):
     version = ""
 
     def make_subjects(self) -> None:
-        self.version = "v1" if self.spec.seed % 2 else "v2"
+        self.version = self.spec.api or ("v1" if self.spec.seed % 2 else "v2")
         self.parameters = {"api": self.version}
         self.subjects = [self.row(k, self.name(k // self.each)) for k in range(self.spec.subjects)]
         self.owners = [self.name(k // self.each) for k in range(self.spec.subjects)]
@@ -280,7 +286,7 @@ class _Rows(Play):
         return sum(one.acted for one in self.acts(seen, self.key(seq)))
 
     def false_claims(self, seen: Seen) -> Iterator[Claim]:
-        for seq in range(1, len(self.subjects) + 1):
+        for seq, _ in seen.among(self.subjects):
             state, key = seen.state(seq), self.key(seq)
             acts = self.acts(seen, key)
             kept = any(one.acted for one in acts)
@@ -293,7 +299,7 @@ class _Rows(Play):
                 "more was sent than is told": self.too_many(seen, seq, acts),
             }
             yield from ((what, key) for what, false in claims.items() if false)
-        if self.declaration.ordered:
+        if self.declaration.ordered and seen.only is None:
             yield from self._out_of_order(seen)
 
     def _out_of_order(self, seen: Seen) -> Iterator[Claim]:
@@ -342,11 +348,13 @@ class Events(_Rows):
     job = Job.EVENTS
     each = 3
     adds = True
-    sends = frozenset({"track_event", "track_event_v2"})
+    sends = frozenset({"track_event", "track_event_v2", "track_event_v3"})
 
     def row(self, k: int, customer: str) -> tuple[str, str]:
         if self.version == "v1":
             return customer, _json(NewEvent("seen", f"s-{customer}", {"n": k}, customer))
+        if self.version == "v3":
+            return customer, _json(EventV3(customer, "seen", attributes={"n": k}))
         return customer, _json(EventV2(customer, "seen", {"n": k}))
 
 
@@ -447,8 +455,9 @@ class _Pairs(Play):
         return False
 
     def false_claims(self, seen: Seen) -> Iterator[Claim]:
-        holders = {code: self.holders(seen, code) for code in self.codes}
-        for seq, (id_, given) in enumerate(self.subjects, 1):
+        judged = self.codes if seen.only is None else {coupon_of(given) for _, (_, given) in seen.among(self.subjects)}
+        holders = {code: self.holders(seen, code) for code in judged}
+        for seq, (id_, given) in seen.among(self.subjects):
             code, state = coupon_of(given), seen.state(seq)
             has, outcome, acts = id_ in holders[code], state.outcome, self.acts(seen, id_)
             changed = any(one.acted for one in acts) and has is self.adds and self.had(id_) is not self.adds

@@ -213,7 +213,7 @@ def _named():
     found = {}
     for case in KINDS:
         name = case.name if case.name not in found else f"{case.name}_all"
-        found[name] = FaultCase(**{**vars(case), "name": name})
+        found[name] = replace(case, name=name)
     return found
 
 

@@ -204,7 +204,7 @@ def _summary(report: Report, plan: Plan, rows: RowsFound, executions: list[Execu
         stopped_by=why_stopped(executions),
         cut_short=is_cut_short(executions),
         started_at=0,
-        purged=False,
+        purged_at=None,
         acceptance=None if accepted is None else Acceptance(0, report.rows.rejected),
         done=dict(sorted(done.items(), key=lambda item: item[0] or "")),
     )

@@ -218,3 +218,17 @@ def test_what_the_controller_adapts_is_used(templates, tmp_path):
     (tmp_path / "en.toml").write_text((templates / "en.toml").read_text().replace("Yours faithfully,", "Kind regards,"))
     assert "Kind regards," in LetterWriter(tmp_path, "en").write(facts("open"), TODAY).text.decode()
     assert "Mit freundlichen Grüßen" in LetterWriter(tmp_path, "de").write(facts("open"), TODAY).text.decode()
+
+
+def test_what_is_not_given_in_the_language_is_named_and_never_stands_within_a_sentence(tmp_path):
+    init(tmp_path / "t")
+    (tmp_path / "t" / "letters.toml").write_text(
+        'controller = "C"\ncontact.de = "K"\nauthority = "A"\nsystem.en = "our programme"\n'
+        'elsewhere.en = "We passed it on."\n[grounds.tax]\nen = "Tax law."\n'
+    )
+    writer = LetterWriter(tmp_path / "t", "de")
+    text = writer.write(LetterFacts(kind="erased", customer_id="c", regime="gdpr"), date(2026, 11, 1)).text.decode()
+    assert "our programme" not in text
+    assert writer.foreign == {"elsewhere"}
+    writer.write(LetterFacts(kind="refused", customer_id="c", regime="gdpr", ground="tax"), date(2026, 11, 1))
+    assert writer.foreign == {"elsewhere", "grounds.tax"}

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from privacy_toolkit.engine.plan import summarize
 from tests.support import consoles
 
 RUN = "20261120-090000-erase-00000a"
@@ -198,6 +199,24 @@ def test_a_state_that_cannot_be_read_is_told_in_a_sentence(visitor, desk):
     assert status == 503
     assert "This can\u2019t be shown" in body
     assert "Traceback" not in body
+
+
+def test_a_purged_run_is_neither_open_nor_overdue_and_nothing_is_to_be_done_about_it(visitor, desk):
+    late = "20261124-090000-erase-00000d"
+    with desk.run(late, 4, due="2026-11-20") as journal:
+        number = consoles.begin(journal)
+        consoles.settle(journal, range(1, 2))
+        journal.end_execution(number, consoles.microseconds(), None)
+        assert "3 subjects overdue" in visitor.page()
+        journal.purge(consoles.microseconds(), summarize(journal).plan.without_input().encode())
+    page = visitor.page()
+    assert "2 runs, none under way" in page
+    assert '<span class="quiet">purged</span>' in page
+    assert "when it was purged" in page
+    page = visitor.page(f"/runs/{late}")
+    assert "destroyed on 2026-11-28" in page
+    assert "runs resume" not in page + visitor.page("/due")
+    assert "runs report" not in page  # its pack can't be made any more
 
 
 def test_many_runs_are_on_several_pages(visitor, desk):

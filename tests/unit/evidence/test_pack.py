@@ -3,6 +3,7 @@ import json
 import stat
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from msgspec.structs import replace
@@ -301,6 +302,32 @@ def test_purged_run_gives_no_new_pack_and_keeps_the_one_it_has(mixed, chain, tmp
         write_pack(mixed, folder, chain=chain)
     assert contents(folder) == before
     assert not (tmp_path / "other").exists()
+
+
+class Changing:
+    """A run to which something happens when nearly all of it was read for its pack."""
+
+    def __init__(self, journal, happens):
+        self._journal, self._happens = journal, happens
+
+    def __getattr__(self, name):
+        return getattr(self._journal, name)
+
+    def rejected(self):
+        self._happens()
+        return self._journal.rejected()
+
+
+@pytest.mark.parametrize("what", ["purged", "gone on with"])
+def test_run_that_changes_while_its_pack_is_written_keeps_the_one_it_has(mixed, chain, tmp_path, contents, what):
+    folder = write_pack(mixed, tmp_path / "packs" / "p", chain=chain).path
+    before = contents(folder)
+    with RunJournal(mixed.folder) as other:
+        happens = partial(other.purge, 0, mixed.plan) if what == "purged" else partial(other.begin_execution, 0, "{}")
+        with pytest.raises(RefusedError):
+            write_pack(Changing(mixed, happens), folder, chain=chain)
+    assert contents(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["p"]
 
 
 def test_signature_that_does_not_fit_the_key_gives_no_pack(mixed, chain, tmp_path, signer, other_signer):

@@ -168,8 +168,9 @@ def test_who_had_no_connection_when_it_was_their_turn_counts_from_when_they_have
 
     async def late():
         await pacer.wait()
+        turn = clock.time
         await connected.wait()
-        assert await pacer.again()
+        assert await pacer.again(turn)
         written.append(clock.time)
 
     async def scenario():
@@ -182,6 +183,28 @@ def test_who_had_no_connection_when_it_was_their_turn_counts_from_when_they_have
             written.append(clock.time)
 
     connected = asyncio.Event()
+    asyncio.run(scenario())
+    assert max(sum(start <= moment < start + 1 for moment in written) for start in written) <= 10
+
+
+@pytest.mark.parametrize("taken", [0.05, 0.55, 0.95, 1.05, 3.0])
+def test_who_waits_for_a_connection_gives_back_their_own_turn_and_nobody_elses(taken):
+    """One in three waits for a connection while others write: no second has more for it."""
+    clock, written = Clock(), []
+    pacer = Pacer(10, clock=clock, sleep=clock.sleep)
+
+    async def scenario():
+        waiting = []
+        for number in range(120):
+            await pacer.wait()
+            if number % 3:
+                written.append(clock.time)
+            else:
+                waiting.append(clock.time)
+            while waiting and clock.time >= waiting[0] + taken:
+                assert await pacer.again(waiting.pop(0))
+                written.append(clock.time)
+
     asyncio.run(scenario())
     assert max(sum(start <= moment < start + 1 for moment in written) for start in written) <= 10
 

@@ -3,12 +3,13 @@
 import gzip
 import hashlib
 import io
+import os
 
 import pytest
 import zstandard
 
 from privacy_toolkit.core.model import InputError
-from privacy_toolkit.inputs.files import ByteSource, FileKind, decompressed, kind_of
+from privacy_toolkit.inputs.files import ByteSource, FileKind, decompressed, kind_of, open_bytes
 
 PACK = {".gz": gzip.compress, ".zst": zstandard.compress}
 TEXT = b"customer_id\n" + b"".join(b"c-%d\n" % number for number in range(500))
@@ -109,3 +110,32 @@ def test_the_fingerprint_of_a_compressed_file_is_that_of_the_file(put, read, suf
     assert done.ids == ["1", "2"]
     assert (done.summary.sha256, done.summary.size) == (hashlib.sha256(data).hexdigest(), len(data))
     assert done.summary.format == f"csv{suffix}"
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "other"])
+def test_a_file_that_is_written_to_while_it_is_read_is_no_list(tmp_path, change):
+    path = tmp_path / "a.csv"
+    path.write_bytes(TEXT * 2)
+
+    def read():
+        with open_bytes(str(path)) as source:
+            next(source.chunks(100))
+            if change == "other":  # as long as before, and written a moment later
+                found = path.stat()
+                os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 1_000_000))
+            else:
+                path.write_bytes(TEXT * (3 if change == "longer" else 1))
+            source.fingerprint()
+
+    with pytest.raises(InputError, match="was changed while it was read"):
+        read()
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(TEXT)
+    with open_bytes(str(path)) as source:
+        next(source.chunks(100))
+        (tmp_path / "b.csv").write_bytes(b"customer_id\n")
+        (tmp_path / "b.csv").replace(path)
+        assert source.fingerprint() == (hashlib.sha256(TEXT).hexdigest(), len(TEXT))

@@ -12,7 +12,16 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from privacy_toolkit.config.file import LogProfile
 from privacy_toolkit.core.model import Outcome, Purpose, Reason, StopReason, UsageError
-from privacy_toolkit.engine.limits import Exchanged, Gauges, PaceChanged, Settled, Stopping, Waiting, Working
+from privacy_toolkit.engine.limits import (
+    Exchanged,
+    Gauges,
+    Obstructed,
+    PaceChanged,
+    Settled,
+    Stopping,
+    Waiting,
+    Working,
+)
 from privacy_toolkit.notify.live import (
     CONTENT_TYPE,
     EVERY,
@@ -118,6 +127,31 @@ def test_trouble_is_logged_once_a_kind_and_then_counted_with_the_progress(stage)
     assert lines[4] | {"open": 7, "outcomes": {"erased": 1, "retryable": 1}, "rate_reached": 0.9} == lines[4]
     told.pass_by(EVERY)
     assert told.logged() == lines  # progress no more often than that
+
+
+def test_progress_that_takes_trouble_away_while_it_is_told_ends_no_run(stage):
+    class Taken(dict):
+        """Trouble that the other thread takes away as soon as somebody looks at it."""
+
+        def keys(self):
+            seen = set(self)
+            self.clear()
+            return seen
+
+    told = stage()
+    told.live.begin(FACTS, resumed=False)
+    told.live._figures.trouble = Taken()
+    told.live(asked(None, Reason.CONNECT_REFUSED))
+    assert told.logged()[-1] | {"event": "connection.trouble", "requests": 1} == told.logged()[-1]
+
+
+def test_what_is_in_the_way_of_a_connection_is_in_the_log_and_not_on_the_screen_alone(stage):
+    told = stage("warning")
+    told.live.begin(FACTS, resumed=False)
+    told.live(Obstructed("expired", "the certificate has expired", "Have it renewed."))
+    (line,) = [one for one in told.logged() if one["event"] == "connection.obstructed"]
+    assert (line["level"], line["obstacle"]) == ("warning", "expired")
+    assert (line["said"], line["remedy"]) == ("the certificate has expired", "Have it renewed.")
 
 
 @pytest.mark.parametrize(("level", "events"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 0)])

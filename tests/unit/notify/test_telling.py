@@ -135,7 +135,7 @@ def summary():
         job="erase", target="t", environment="live", rows=SimpleNamespace(rejected=6, rejected_by_reason={"blank": 6})
     )
     totals = {Outcome.ERASED: 4, Outcome.PENDING: 3}
-    return Summary("r", plan, totals, stopped_by=None, cut_short=False, started_at=5, purged=False)
+    return Summary("r", plan, totals, stopped_by=None, cut_short=False, started_at=5, purged_at=None)
 
 
 def test_the_totals_come_from_the_journal(summary):

@@ -35,7 +35,7 @@ def summary(totals, end=None, rejected=0, accepted=None, done=None, **changes):
         stopped_by=None if end == CRASH else end,
         cut_short=end == CRASH,
         started_at=0,
-        purged=False,
+        purged_at=None,
         acceptance=None if accepted is None else Acceptance(0, accepted),
         done=done or {},
     )

@@ -3,11 +3,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.core.model import Reason
 from privacy_toolkit.http.exchange import Fault, Phase, Reply, Trouble
+from privacy_toolkit.talonone.bodies import NewReferral
 from privacy_toolkit.talonone.operations import OPERATIONS, Generation, RetrySafety
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, may_send_again, read_exchange
-from tests.support.answers import coupon, profile
+from tests.support.answers import coupon, profile, referral
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ERASE, READ, RESERVE = (
@@ -46,6 +48,21 @@ def said(answer: Answer):
 )
 def test_nothing_left(phase, trouble, reason):
     answer = read_exchange(ERASE, Fault(phase, trouble, sent=False), NOW)
+    assert answer == Answer(Finding.NEVER_SENT, reason, None)
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "reason"),
+    [
+        (Obstacle.NO_ADDRESS, Reason.NO_ADDRESS),
+        (Obstacle.PROXY_WANTS_CREDENTIALS, Reason.PROXY_FAILED),
+        (Obstacle.PROXY_PAGE, Reason.PROXY_FAILED),
+        (Obstacle.SILENT, Reason.CONNECT_FAILED),
+        (None, Reason.CONNECT_FAILED),
+    ],
+)
+def test_what_is_known_to_be_in_the_way_is_the_reason(obstacle, reason):
+    answer = read_exchange(ERASE, Fault(Phase.CONNECT, Trouble.BROKEN, sent=False, obstacle=obstacle), NOW)
     assert answer == Answer(Finding.NEVER_SENT, reason, None)
 
 
@@ -206,3 +223,25 @@ def test_what_may_be_sent_again(operation):
     puts = {"track_event_v3", "update_customer_audiences"}
     lost = {UNKNOWN} if operation.method in {"GET", "PUT"} or operation.name in puts else set()
     assert again == {Finding.REFUSED, Finding.NEVER_SENT} | lost
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", "1" + "0" * 40, "-9223372036854775809"])
+@pytest.mark.parametrize(
+    ("operation", "status", "body"),
+    [("create_referral", 201, referral("c1")), ("create_coupon_reservation", 201, coupon("CODE"))],
+)
+def test_a_number_that_fits_in_no_table_is_not_the_apis(operation, status, body, number):
+    asked = Asked("CODE", NewReferral(campaign_id=1, advocate_profile_integration_id="c1"))
+    for name in ("id", "usageLimit"):
+        text = json.dumps(body | {name: "HERE"}).replace('"HERE"', number).encode()
+        answer = read_exchange(OPERATIONS[operation], Reply(status, text), NOW, asked)
+        assert said(answer) == (UNKNOWN, FOREIGN)
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", "1" + "0" * 40])
+def test_a_number_that_fits_in_no_table_is_no_holders(number):
+    text = json.dumps({"totalResultSize": 1, "data": [profile("c1") | {"closedSessions": "HERE"}]})
+    answer = read_exchange(
+        OPERATIONS["get_reserved_customers"], Reply(200, text.replace('"HERE"', number).encode()), NOW, Asked("CODE")
+    )
+    assert said(answer) == (UNKNOWN, FOREIGN)
