@@ -335,7 +335,7 @@ class OpenRun(RunReader, RunWriter, Protocol):
     """
 
     def lease(self, started_at: int, settings: str, terms: LeaseTerms) -> Lease:
-        """Begin an execution, as ``begin_execution`` does, and give its lease; a store for one machine may refuse it."""
+        """Begin an execution, as ``begin_execution`` does, and give its lease; one for one machine may refuse it."""
 
     def at_work(self) -> list[AtWork]:
         """Give the executions that are under way."""
