@@ -292,9 +292,9 @@ class Pacer:
             self._turns, self._counted_from = 0, now
         self.rate, self._may, self._can_be_shut = rate, may, rate == 0 or may is not None
         if before and rate is not None and rate < before:
-            # From then on it is no denser, over any time up to now, than if it had been written evenly.
-            even_at = (at + n / before for n, at in enumerate(reversed(self._written), 1))
-            self._even_at = max((self._even_at, *even_at))
+            # From then on it is no denser than if it had been written evenly.
+            even = (at + n / before for n, at in enumerate(reversed(self._written), 1))
+            self._even_at = max((self._even_at, *even))
         if rate == 0:  # what was written stays known for when there are turns again
             self._changed.set()
             return
@@ -347,12 +347,8 @@ class Pacer:
         self._changed.set()
 
     def demand(self) -> float:
-        """Tell how many requests a second could be used, by the turns of late; infinite: more than there were.
-
-        What was told last holds until turns were counted for a while at one rate: a few of them tell nothing.
-        """
-        now = self._clock()
-        lasted = now - self._counted_from
+        """Tell how many requests a second could be used, by the turns of at least a while; infinite: more than were."""
+        lasted = (now := self._clock()) - self._counted_from
         if lasted >= _LONG_ENOUGH:
             used = self._turns / lasted
             is_short = self.rate is None or used >= _BUSY * self.rate or (self._waiting > 0 and self.is_shut)

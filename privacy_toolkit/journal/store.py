@@ -317,10 +317,7 @@ class Lease(Protocol):
         """Tell whether a request that changes something may be written now; no I/O, nothing may come in between."""
 
     def report(self, *, leaves: bool = False) -> None:
-        """Tell the others at once what is counted here, and not only with the next beat.
-
-        ``leaves``: a stop was asked for. Once the lease is over, nobody waits for a store that is out of reach then.
-        """
+        """Tell the others at once; ``leaves``: a stop was asked for, so nobody waits for a store beyond the lease."""
 
     async def end(self, ended_at: int, stopped_by: StopReason | None) -> None:
         """Wait until all is written, note the end of the execution, and let go of what it claimed.
@@ -338,10 +335,7 @@ class OpenRun(RunReader, RunWriter, Protocol):
     """
 
     def lease(self, started_at: int, settings: str, terms: LeaseTerms) -> Lease:
-        """Begin an execution, as ``begin_execution`` does, and give its lease.
-
-        A store for one machine raises ``RefusedError`` where another process works on the run (code ``locked``).
-        """
+        """Begin an execution, as ``begin_execution`` does, and give its lease; one for one machine may refuse it."""
 
     def at_work(self) -> list[AtWork]:
         """Give the executions that are under way."""
