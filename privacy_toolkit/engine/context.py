@@ -117,7 +117,7 @@ class ExecutionContext:
         exchange = await self.client.exchange(operation, value, manner=manner)
         asked = Asked(value, None, self.client.generation)
         answer = read_exchange(operation, exchange, self.moment(exchange), asked)
-        if control is not Control.ROUTE and answer.status in _CREDENTIALS:
+        if control is not Control.ROUTE and line is None and answer.status in _CREDENTIALS:
             self.stop.request(StopReason.CREDENTIALS_REFUSED)
         if answer.wait is not None:
             self._pause(answer.wait)

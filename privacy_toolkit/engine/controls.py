@@ -7,7 +7,8 @@ every ``FRESH`` seconds or ``MOST_ABSENCES`` absences in between; any customer's
 
 An answer without a name counts only when its *connection* is proven up to it (see ``http.exchange.Line``). Ordinary
 traffic proves it nearly always; where it does not, a route control is sent on that same connection: its 401 can't be
-mistaken for anything else that a run gets.
+mistaken for anything else that a run gets. Where it gets another answer, the next one is a negative control, whose 404
+can't be the 401 that came too late; and so on by turns.
 """
 
 from __future__ import annotations
@@ -327,7 +328,6 @@ class Controls:
         """The answer to a control, which is recorded, and what it proves; None where nothing could be asked."""
         around = self._around
         value = (around.positive or "") if control is Control.POSITIVE else nobody(around.rng)
-        is_route = control is Control.ROUTE
         began = around.clock()
         answer = await around.asker.ask(control, operation, value, line)
         if answer is None:
@@ -335,13 +335,24 @@ class Controls:
             return None
         if line is not None and answer.finding is Finding.NEVER_SENT:
             return None
+        if answer.mark is not None and answer.reason is Reason.ANSWER_ABOUT_ANOTHER:
+            answer.mark.line.spoil()  # it gets what somebody else asked for: it is out of step
         held, taken = judge(control, answer), round((around.clock() - began) * 1e6)
-        if answer.mark is not None and (answer.reason is Reason.ANSWER_ABOUT_ANOTHER or (is_route and not held)):
-            answer.mark.line.spoil()  # out of step, for all that is known: the next control may get the 401 of this one
         around.record(ControlRecord(control, operation.name, around.now(), taken, answer.status, answer.reason, held))
-        if held and answer.mark is not None:
-            answer.mark.line.prove(answer.mark.number)
+        if answer.mark is not None:
+            self._conclude(answer.mark, control, held=bool(held))
         return answer, held
+
+    @staticmethod
+    def _conclude(mark: Mark, control: Control, *, held: bool) -> None:
+        """Let a control that held prove its connection, unless the one before it may have been owed the same answer.
+
+        What got none of its own may get it one too late: so the next control on that connection is of another kind.
+        """
+        line, owed = mark.line, mark.line.owed
+        line.owed = None if held and owed != control else control
+        if held and owed != control:
+            line.prove(mark.number)
 
     def _fail(self, reason: StopReason) -> None:
         """What waits since the last control that held stays open."""
@@ -385,13 +396,14 @@ class Controls:
 
     async def _ask_on(self, line: Line) -> None:
         begun = self._around.clock()
-        asked = await self._ask_once(Control.ROUTE, CONTROL_QUESTION, line)
+        control = Control.NEGATIVE if line.owed == Control.ROUTE else Control.ROUTE
+        asked = await self._ask_once(control, CONTROL_QUESTION, line)
         if asked is None:
             return
         if asked[1] and not self._is_over():
             # Another environment that takes the key also refuses no key at all. Where a profile tells the two apart,
             # an absence waits until that was seen.
-            if not self._around.positive:
+            if control is Control.ROUTE and not self._around.positive:
                 self._held(self._route(CONTROL_QUESTION), begun)
         elif asked[1] is False:  # it gets what is none of its own: it is out of step
             line.spoil()

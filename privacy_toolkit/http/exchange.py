@@ -50,17 +50,17 @@ class Line:
     An answer without a name (204, 404, a list of holders) is proven when a later answer of the same connection names
     the subject that was asked about, or is what only a control gets; or when it is the only one, said that it is the
     last, and the connection ends then. Bytes that nobody asked for, an answer about someone else, or one that is no
-    answer to what was asked, make all answers since the last proven one suspect. Silence proves nothing: whoever hands
-    out each answer one too late keeps the last one for good.
+    answer to what was asked, make all answers since the last proven one suspect. Silence proves nothing.
     """
 
-    __slots__ = ("_waiting", "about", "answered", "last", "proven", "spoiled")
+    __slots__ = ("_waiting", "about", "answered", "last", "owed", "proven", "spoiled")
 
     def __init__(self) -> None:
         self.about: Collection[str] = ()  # names of whom its last call is about, where that matters
         self.answered = 0  # how many answers it carried
         self.last = 0.0  # when the last of them was there, in monotonic seconds
         self.proven = 0  # all answers up to this one are proven
+        self.owed: str | None = None  # the kind of its last control, if that got another answer than its own
         self.spoiled = False  # what is not proven yet never will be
         self._waiting: list[Callable[[], None]] = []
 

@@ -467,7 +467,7 @@ def _safe(cell: Any) -> Any:
 
 def _exact(row: Sequence[Any], named: Mapping[str, int]) -> str:
     """The names in a row as JSON; "" where none of them was changed."""
-    if not any(is_formula(row[position]) for position in named.values()):
+    if not any(is_formula(row[position] or "") for position in named.values()):
         return ""
     return json.dumps({name: row[position] for name, position in named.items()}, ensure_ascii=False)
 

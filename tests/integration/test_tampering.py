@@ -218,11 +218,10 @@ class Held(PackFolder):
         return super().digest(file) if file == self.changed[0] else self.digests[file]
 
 
-@dataclasses.dataclass(frozen=True)
-class Remembering(Trust):
+class Remembering(Trust, frozen=True):
     """Verifies what is as it was once only."""
 
-    known: dict = dataclasses.field(default_factory=dict)
+    known: dict = msgspec.field(default_factory=dict)
 
     def judge(self, pack, signed, signature, namespace):
         key = signed, b"".join(pack._chunks(signature)), namespace

@@ -3,6 +3,7 @@
 import asyncio
 from random import Random
 
+import msgspec
 import pytest
 
 from privacy_toolkit.core.model import Control, Reason, StopReason
@@ -138,6 +139,43 @@ def test_a_control_that_held_only_at_the_second_try_proves_nothing_of_what_was_b
         later = await waiting(made)
         assert await made.ensure(INVENTORY)
         assert await asyncio.gather(*later) == [True, True]
+        await made.close()
+
+    asyncio.run(work())
+
+
+class Behind(Asker):
+    """Answers in order on one connection, and that many answers late: what it says first was asked before."""
+
+    def __init__(self, line, *answers, late):
+        super().__init__(*answers)
+        self.line, self.owed = line, [BUSY] * late
+
+    async def ask(self, control, operation, value, line):
+        self.owed.append(await super().ask(control, operation, value, line))
+        self.line.answered += 1
+        answer = self.owed.pop(0)
+        return msgspec.structs.replace(answer, mark=Mark(self.line, self.line.answered))
+
+
+@pytest.mark.parametrize(
+    ("late", "answers", "asked", "proven"),
+    [
+        (0, [], [Control.ROUTE], 1),
+        (0, [BUSY], [Control.ROUTE, Control.NEGATIVE], 2),  # a refusal for now costs no answer of its connection
+        (0, [BUSY, BUSY], [Control.ROUTE, Control.NEGATIVE, Control.ROUTE], 3),
+        (1, [], [Control.ROUTE, Control.NEGATIVE], 0),  # that one gets the 401 of the first
+        (1, [BUSY], [Control.ROUTE, Control.NEGATIVE, Control.ROUTE], 0),
+    ],
+)
+def test_no_control_proves_its_connection_by_what_the_one_before_was_owed(controls, late, answers, asked, proven):
+    async def work():
+        line = Line()
+        asker = Behind(line, *answers, late=late)
+        made = controls(asker)
+        for _ in asked:
+            await made.prove_line(Mark(line, line.answered + 1))
+        assert (asker.asked, line.proven, line.spoiled) == (asked, proven, late > 0)
         await made.close()
 
     asyncio.run(work())
