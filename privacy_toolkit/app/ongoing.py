@@ -287,7 +287,7 @@ class Run:
         return verify_pack(pack, trust, wanted=Wanted(approval=require_approval))
 
     def stop(self, why: str = "") -> None:
-        """Ask whoever works on the run to stop, here or elsewhere; what they have under way is finished first.
+        """Ask those who work on the run to stop, here or elsewhere; what they have under way is finished first.
 
         Raises:
             UsageError: the reason can't be written down.
@@ -316,8 +316,9 @@ class Run:
             unsent: whether only those get one for whom no sent answer is recorded.
 
         Raises:
-            UsageError: the run answers nobody's request or is purged, the folder is there, or the templates or the
-                language can't be used. Nothing is written then.
+            UsageError: the run answers nobody's request, the folder is there, or the templates or the language can't be
+                used. Nothing is written then.
+            RefusedError: the run was purged.
             JournalError: the journal can't be read.
         """
         from privacy_toolkit.app.requests import LetterOrder, write_letters  # noqa: PLC0415 - only where it is asked for
@@ -335,6 +336,7 @@ class Run:
 
         Raises:
             UsageError: the day is to come, or an id is not in the run or has no answer. Nothing is recorded then.
+            RefusedError: the run was purged.
             JournalError: it can't be written.
         """
         from privacy_toolkit.app.requests import record_sent  # noqa: PLC0415 - only where it is asked for
@@ -367,7 +369,8 @@ class Run:
             spreadsheet_safe: whether no spreadsheet can take a cell of a CSV for a formula.
 
         Raises:
-            UsageError: the file can't be written, the run was purged, or it erases nobody.
+            UsageError: the file can't be written, or erasures are asked for of a run that erases nobody.
+            RefusedError: the run was purged.
         """
         return runs.write_outcomes(self._state(), self.id, str(out), confirmed=confirmed, guard=spreadsheet_safe)
 
@@ -388,8 +391,7 @@ class Run:
             RefusedError: the run was purged.
             ToolkitError: the pack was changed, or the folder can't be written.
         """
-        from privacy_toolkit.access.words import blank, load  # noqa: PLC0415 - only where it is asked for
-        from privacy_toolkit.evidence import receipts  # noqa: PLC0415
+        from privacy_toolkit.evidence import receipts  # noqa: PLC0415 - only where it is asked for
 
         ((id_,), folder) = _listed([id_]), Path(out)
         if self.pack is None:
@@ -398,7 +400,7 @@ class Run:
         link = receipts.read_link(self.pack)
         receipts.check_free(folder)
         with self._state().open(self.id) as journal:
-            page = receipts.page_for(journal, lang, load(Path(notice)) if notice else blank())
+            page = receipts.page_for(journal, lang, Path(notice) if notice else None)
             receipt = receipts.receipt_of(journal, self.pack, link.head(), id_, row)
         receipts.write_receipt(receipt, link, folder, page)
         return folder

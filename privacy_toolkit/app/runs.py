@@ -197,6 +197,7 @@ def write_outcomes(state: State, run_id: str, out: str, *, confirmed: bool = Fal
 
     Raises:
         UsageError: the file can't be written or hold them all, or as for ``outcomes``.
+        RefusedError: the run was purged.
         JournalError: the journal can't be read.
     """
     check_out(out, guard=guard, formats=OF_RUNS)

@@ -146,10 +146,9 @@ def _opened(journal: RunReader, pack: Path, link: Link, id_file: Path, row: int 
 
 def _page(journal: RunReader, lang: str, notice: str | None) -> ReceiptPage:
     """What the page says besides the receipt; the notice is read before the rows are."""
-    from privacy_toolkit.access.words import blank, load
     from privacy_toolkit.evidence.receipts import page_for
 
-    return page_for(journal, lang, load(Path(notice)) if notice else blank())
+    return page_for(journal, lang, Path(notice) if notice else None)
 
 
 def _give(receipt: Receipt, link: Link, out: str | None, page: ReceiptPage, *, as_json: bool) -> None:

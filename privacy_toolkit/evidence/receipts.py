@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from privacy_toolkit.access.page import RECEIPT_PAGE, ReceiptFacts, receipt_page
-from privacy_toolkit.access.words import Notice
+from privacy_toolkit.access.words import Notice, blank, load
 from privacy_toolkit.core.durable import open_regular, put_folder, read_regular, write_files
 from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.engine.plan import plan_of
@@ -392,10 +392,10 @@ class ReceiptPage(msgspec.Struct, frozen=True):
     notice: Notice
 
 
-def page_for(journal: RunReader, lang: str, notice: Notice) -> ReceiptPage:
-    """What the page of a receipt of this run says besides."""
+def page_for(journal: RunReader, lang: str, notice: Path | None) -> ReceiptPage:
+    """What the page of a receipt of this run says besides, by the controller's ``notice`` where there is one."""
     plan = plan_of(journal)
-    return ReceiptPage(lang, plan.target, plan.environment, notice)
+    return ReceiptPage(lang, plan.target, plan.environment, blank() if notice is None else load(notice))
 
 
 def write_receipt(receipt: Receipt, link: Link, folder: Path, page: ReceiptPage) -> None:

@@ -410,7 +410,7 @@ class Notices:
 
 
 def _shut(connection: Connection | None) -> None:
-    """Have whoever waits for a connection see it break."""
+    """Have those who wait for a connection see it break."""
     if connection is not None:
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)

@@ -124,7 +124,7 @@ def _next_generation(connection: Connection, run_no: int) -> int:
 
 
 def leave_to_others(connection: Connection, run_id: str) -> None:
-    """Begin a run, or go on with it, within a transaction, for whoever joins it; nothing if somebody works on it."""
+    """Begin a run, or go on with it, within a transaction, for anyone who joins it; nothing if somebody works on it."""
     found = connection.execute("SELECT run_no FROM runs WHERE run_id = %s FOR UPDATE", (run_id,)).fetchone()
     if found is not None and not fence(connection, found[0], 0):
         _next_generation(connection, found[0])
@@ -312,7 +312,7 @@ _STATE: Final = """
 
 
 def _beat(connection: Connection, me: LeaseOf, beat: LeaseBeat | None, *, has_ended: bool) -> BeatAnswer | None:
-    """Take a beat, unless a later one was taken, and tell whoever can have more by it, or by an end."""
+    """Take a beat, unless a later one was taken, and tell those who can have more by it, or by an end."""
     ((now,),) = connection.execute("SELECT extract(epoch FROM moment())::float8").fetchall()
     everybody = [ToldByBeats(*row) for row in connection.execute(_TOLD, (me.run_no, me.run_no)).fetchall()]
     mine = next((one for one in everybody if one.number == me.number), None)

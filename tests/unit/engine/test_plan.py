@@ -169,7 +169,7 @@ TERM, KEY = StopReason.TERMINATED, StopReason.CREDENTIALS_REFUSED
         ([Execution(1, 0, 5, TERM), Execution(2, 6, 9)], None, False),
         ([Execution(1, 0, 5), Execution(2, 6, 9, TERM)], TERM, False),
         ([Execution(1, 0, 5), Execution(2, 6)], None, True),
-        # Of several at the same time, whoever went to the end saw that all were tried, by whatever clock.
+        # Of several at the same time, the one that went to the end saw that all were tried, by whatever clock.
         ([Execution(1, 0, 5), Execution(2, 1, 4, TERM, joined=1)], None, False),
         ([Execution(1, 9, 10), Execution(2, 1, joined=1)], None, False),
         ([Execution(1, 0), Execution(2, 1, 4, TERM, joined=1)], TERM, False),
