@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 _run = click.argument("run")
 #: What is said of a subject next to its id and what else is shown of it.
-_STATE = frozenset({"row", "outcome", "attribution", "held_before", "attempts", "reason"})
+_STATE = frozenset(
+    ("row", "outcome", "attribution", "held_before", "attempts", "reason", "ground", "requested_at", "due_on", "review_on")
+)
 
 
 @click.group("runs")
