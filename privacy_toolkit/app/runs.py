@@ -33,7 +33,7 @@ from privacy_toolkit.engine.plan import Plan, Summary, plan_of, summarize
 from privacy_toolkit.engine.planning import catch_up
 from privacy_toolkit.inputs.lists import sessions_of
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.records import Observed, Note, PackageFacts, SubjectState, counted, decode_package
+from privacy_toolkit.journal.records import Entry, Note, Observed, PackageFacts, SubjectState, counted, decode_package
 from privacy_toolkit.journal.store import RunReader, State, purged, running
 from privacy_toolkit.reporting.rows import MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
 
