@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import random
 import sys
 from collections import Counter
@@ -77,6 +78,8 @@ class Office:
         self.purged: set[str] = set()
         self.erased: dict[str, set[str]] = {}
         self.suppressed: set[str] = set()
+        self.backups: list[tuple[Path, set[str], set[str]]] = []
+        self.state = Path(os.environ["PRIVACY_TOOLKIT_STATE"])
         self.verified: dict[Path, str] = {}
         monkeypatch.setattr(output, "read_clock", self._clock)
         monkeypatch.setenv("PRIVACY_TOOLKIT_API_KEY", "sandbox-key")
@@ -166,6 +169,8 @@ class Office:
             self.receipt: 2,
             self.write_outcomes: 1,
             self.come_back: 1,
+            self.back_up: 1,
+            self.restore: 1,
         }
         deed = self.random.choices(list(deeds), list(deeds.values()))[0]
         deed()
@@ -242,7 +247,7 @@ class Office:
             self.suppressed.add(person)
         if was in OPEN and outcome in ("erased", "nothing_held") and self.is_there(person):
             self.fail(f"{person} is {outcome}, and there")
-        if outcome in UNTOUCHED and person in self.erased[run]:
+        if outcome in UNTOUCHED and person in self.erased.get(run, ()):
             self.fail(f"{person} is {outcome}, and was erased by this run")
         if outcome == "done" and was in OPEN and "package" not in one and "-export-" in run:
             self.fail(f"{person} has no package")
@@ -296,8 +301,8 @@ class Office:
         self.now += timedelta(days=self.random.choice([1, 2, 7, 30, 45]), hours=self.random.randint(0, 9))
         self.log.append(f"{self.now:%m-%d} a new day")
 
-    def patrol(self) -> None:
-        done = self.run("patrol", "--quiet", "--json", allowed={0, 2, 3, 4})
+    def patrol(self, *more: str) -> None:
+        done = self.run("patrol", "--quiet", "--json", *more, allowed={0, 2, 3, 4})
         self.log[-1] += " " + done.out[:300]
         for run in done.json.get("patrols", ()):
             for one in self.subjects(run["run_id"]):
@@ -368,6 +373,29 @@ class Office:
         self.log[-1] += " " + done.out[:200]
         if done.code == 0:
             self.suppressed.discard(person)
+
+    def back_up(self) -> None:
+        """Keep the state as it is now, with what is known of it."""
+        path = self.folder / f"backup-{len(self.log)}.tar"
+        self.run("state", "backup", "--out", path, "--json")
+        self.backups.append((path, set(self.purged), set(self.suppressed)))
+
+    def restore(self) -> None:
+        """The state is lost and comes back from a backup; what was sent since is unknown to it."""
+        if not self.backups:
+            return
+        path, purged, suppressed = self.random.choice(self.backups)
+        self.state.rename(self.folder / f"lost-{len(self.log)}")
+        self.run("state", "restore", path, "--json")
+        self.purged, self.suppressed = set(purged), set(suppressed)
+        self.erased, self.verified = {}, {}
+        run = self.any_run(is_open=True)
+        if run is not None:
+            if self.run("runs", "resume", run, "--json", allowed={5}).json["error"]["code"] != "restored":
+                self.fail("a restored state went on without a word")
+            self.carry_out("runs", "resume", run, "--restored")
+        else:
+            self.patrol("--restored")
 
     def receipt(self) -> None:
         if (run := self.any_run()) is None:

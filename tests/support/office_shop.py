@@ -50,11 +50,11 @@ class Shop(Office):
 
     def _act(self, *words: object) -> None:
         """Do something about coupons; what it changed at the API has to be what it says."""
-        before = set(self.sandbox.store.reserved())
+        before = self.reserved()
         was = {_pair(one): one["outcome"] for one in self.subjects(words[2])} if words[1] == "resume" else {}
         done = self.run(*words, "--quiet", "--json", allowed=CODES)
         self.sandbox.wait_until_quiet()
-        after = set(self.sandbox.store.reserved())
+        after = self.reserved()
         shown = done.json
         if "error" in shown:
             self.log[-1] += " " + shown["error"]["message"]
@@ -73,6 +73,11 @@ class Shop(Office):
         twice = [customer for customer, count in Counter(customer for _, customer in told).items() if count > 1]
         if twice and "-assign-" in shown["run_id"]:
             self.fail(f"{twice} have two codes")
+
+    def reserved(self) -> set[tuple[str, str]]:
+        """Who has which coupon as the API tells it: its lists name profiles, so nobody who was erased."""
+        store = self.sandbox.store
+        return {pair for pair in store.reserved() if store.get(EntityKind.PROFILE, pair[1]) is not None}
 
     def assign(self) -> None:
         people = self.random.sample(PEOPLE, self.random.randint(1, 5))
@@ -126,8 +131,7 @@ class Shop(Office):
             self.log[-1] += " " + done.json["error"]["message"]
             return
         sure = {one["id"] for one in self.subjects(done.json["run_id"]) if one["outcome"] == "done"}
-        shown = {(code, person) for code, person in self.sandbox.store.reserved() if code in sure}
-        held = {pair for pair in shown if self.sandbox.store.get(EntityKind.PROFILE, pair[1])}  # lists name profiles
+        held = {(code, person) for code, person in self.reserved() if code in sure}
         told = {(line["coupon_value"], line["customer_id"]) for line in lines_of(out)}
         if told != held:
             self.fail(f"holders {told}, and {held}")
