@@ -279,7 +279,7 @@ class Walk:
             if state.outcome is Outcome.UNVERIFIED and state.reason is not self._direction.unseen:
                 continue  # accepted, and not looked for yet as long as it may take
             if self._direction.adds and self._steps.is_suppressed(self._ids[seq]):
-                self._hold(seq, "suppressed")
+                self._leave_out(seq, "suppressed")
             else:
                 wanting.append(seq)
         return sorted(wanting, key=lambda seq: (self._at[seq].outcome not in IN_DOUBT, seq))
@@ -317,7 +317,7 @@ class Walk:
         waiting: deque[Chunk] = deque((wanting[n : n + MOST_RESERVATIONS], 0) for n in starts)
         while waiting:
             chunk, tries = waiting.popleft()
-            chunk = self._within_budget(chunk)
+            chunk = await self._within_budget(chunk)
             if chunk:
                 try:
                     answer = await self._act(chunk)
@@ -452,20 +452,32 @@ class Walk:
             if seq in self._open:
                 self._settle(seq, Outcome.UNKNOWN if self._why else Outcome.FAILED, self._at[seq].reason)
 
-    def _within_budget(self, chunk: list[int]) -> list[int]:
-        """Those for whom there is room; the others are on hold.
+    async def _within_budget(self, chunk: list[int]) -> list[int]:
+        """Those for whom there is room; the others are left out.
 
-        Whoever may have it without being in the list counts as a holder.
+        Who may have it without being in the list counts as a holder. Who is in it by now, as was seen when others were
+        looked for, is done.
         """
         if self._budget is None:
             return chunk
+        await self._settle_seen(chunk)
+        chunk = [seq for seq in chunk if seq in self._open]
         sending = set(chunk)
         doubted = [seq for seq, state in self._at.items() if state.outcome in IN_DOUBT and seq not in sending]
         unseen = sum(self._ids[seq] not in self._holders.ids for seq in doubted)
         room = max(0, self._budget - self._holders.count - unseen)
         for seq in chunk[room:]:
-            self._hold(seq, OVER_BUDGET)
+            self._leave_out(seq, OVER_BUDGET)
         return chunk[:room]
+
+    def _leave_out(self, seq: int, ground: str) -> None:
+        """Put on hold who is not sent for; while what was sent for them before may still be carried out, it is open."""
+        state = self._at[seq]
+        if state.outcome in IN_DOUBT and self._steps.may_come(state):
+            self._open.pop(seq, None)
+            self._steps.settle(state, seq, self._shown.get(seq))  # not ``_settle``: it would begin to be recent again
+        else:
+            self._hold(seq, ground)
 
     def _guard_budget(self) -> None:
         """Send nothing more for this coupon in this execution while it is not known how many have it."""
