@@ -318,6 +318,16 @@ def test_who_may_have_it_is_left_out_only_once_that_can_not_come_any_more(walk, 
     assert (asked, stands(entries)) == (["G"], {"a": stand})
 
 
+def test_who_is_refused_after_a_lost_request_has_failed_only_once_that_can_not_come_any_more(walk):
+    """The list may come from a cache, and what was lost may be carried out yet."""
+    moments = {"wall": lambda: 10**15, "grace": 60.0}
+    _, entries = walk(has(), LOST, has(), ABSENT, has(), customers="a", **moments)
+    assert stands(entries) == {"a": "unknown not_found"}
+    later = {"wall": lambda: 10**15 + 61 * 10**6, "grace": 60.0}
+    _, entries = walk(has(), ABSENT, has(), customers="a", resume=True, **later)
+    assert stands(entries) == {"a": "failed not_found"}
+
+
 def test_who_is_seen_to_have_it_while_others_are_looked_for_is_done(walk):
     """A busy refusal, though it was carried out; then one of several is refused, and its look shows them all."""
     answers = [has(), LOST, has(), ABSENT, LOST, has(*"ab")]
