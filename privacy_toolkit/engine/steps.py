@@ -307,7 +307,7 @@ class Steps:
             manner=Manner(before_write=partial(self._before_write, act), may_write=tools.may_send, about=sending.about),
         )
         asked = Asked(sending.value, sending.body, tools.client.generation)
-        answer = self._understood(operation, asked, _ACT, exchange)
+        answer = self._understood(operation, asked, _ACT, exchange, sending.about)
         if not act.numbers and tools.stop.requested:
             raise Stopped
         record = self._ended(_ACT, operation, answer, exchange.elapsed, act.intended_at)
@@ -472,14 +472,40 @@ class Steps:
             if not await self._tools.stop.sleep(left):
                 raise Stopped
 
-    def _understood(self, operation: Operation, asked: Asked, purpose: Purpose, exchange: Exchange) -> Answer:
+    @staticmethod
+    def _placed(answer: Answer, operation: Operation, value: str | None, about: Collection[str]) -> Answer:
+        """Conclude from an answer for its connection.
+
+        One that names whom an earlier one may have been about, whose place there is not proven, may be that one's:
+        it proves nothing, as if it named nobody.
+        """
+        line, number = answer.mark  # type: ignore[misc]
+        if answer.reason in _NOT_OURS:
+            line.spoil()
+        elif answer.named and not line.asked:  # nearly always
+            line.prove(number)
+        else:
+            keys = [(operation.name, name) for name in (about if value is None else (value, *about))]
+            if answer.named and line.asked.isdisjoint(keys):
+                line.prove(number)
+            else:
+                line.asked.update(keys)
+                return replace(answer, named=False) if answer.named else answer
+        return answer
+
+    def _understood(
+        self,
+        operation: Operation,
+        asked: Asked,
+        purpose: Purpose,
+        exchange: Exchange,
+        about: Collection[str] = (),
+    ) -> Answer:
         """What an exchange says, once it is noted what follows from it for its connection and for all walks."""
         tools = self._tools
         answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
-        if (mark := answer.mark) is not None and answer.named:
-            mark.line.prove(mark.number)
-        elif mark is not None and answer.reason in _NOT_OURS:
-            mark.line.spoil()
+        if answer.mark is not None:
+            answer = self._placed(answer, operation, asked.value, about)
         first = purpose is _READ_BEFORE and not self._has_read
         if first and answer.finding in _CONCLUSIVE:
             self._has_read = True
