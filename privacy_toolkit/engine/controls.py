@@ -3,7 +3,9 @@
 A laboratory measures a blank and a standard before and after its samples; what is between two that came out right
 counts. So it is here. *Absence* ("no such profile") counts only between two controls that held on the same route: one
 before the question was put, one begun after it was answered. A control is asked at the start, at the end, and at least
-every ``FRESH`` seconds or ``MOST_ABSENCES`` absences in between; any customer's inventory is a natural one.
+every ``FRESH`` seconds or ``MOST_ABSENCES`` absences in between; any customer's inventory is a natural one. As in the
+laboratory, what is between the same two controls stands and falls together: where one of those who were absent there
+is answered otherwise later, nothing that was absent with them counts.
 
 An answer without a name counts only when its *connection* is proven up to it (see ``http.exchange.Line``). Ordinary
 traffic proves it nearly always; where it does not, a route control is sent on that same connection: its 401 can't be
@@ -47,6 +49,8 @@ MOST_UNPROVEN_FOR_GOOD = 25
 #: Where so many answers were lost since their connection broke before it was proven, others are proven early: with one
 #: answer in fifty a broken one, three of four in 200 are lost, and each is asked for again.
 MOST_LOST = 20
+#: So many spans are remembered in which one who was absent was answered otherwise later; earlier ones become one.
+MOST_REFUTED = 100
 #: So many walks may wait for a proof; beyond that all connections are proven at once.
 MOST_WAITING = 10_000
 #: How often a control is asked that gets no answer before it counts as failed. Where one answer in five is a fault,
@@ -86,10 +90,28 @@ class Asker(Protocol):
         """
 
 
+class Between(msgspec.Struct, gc=False):
+    """Between which controls somebody was absent, in monotonic seconds.
+
+    ``since`` is when the newest control was begun that had held by then; ``until`` is when one was seen to have held
+    after it, if it was.
+    """
+
+    since: float
+    at: float
+    until: float = math.inf
+
+
 class _Route(msgspec.Struct):
-    """What is known of one operation's route. Times are of the monotonic clock, in seconds."""
+    """What is known of one operation's route. Times are of the monotonic clock, in seconds.
+
+    ``refuted`` are spans in which somebody else may have answered: nothing that was absent then counts.
+    """
 
     operation: Operation
+    last: float = -math.inf  # when the newest control was begun that ever held
+    refuted: list[tuple[float, float]] = []
+    forgotten: float = -math.inf  # before it there were such spans that are not kept any more
     begun: float = -math.inf  # when the newest control that held was begun
     ended: float = -math.inf  # and when its answer was there
     waiting: list[tuple[float, asyncio.Future[bool]]] = msgspec.field(default_factory=list)
@@ -166,14 +188,38 @@ class Controls:
         """Take a customer's inventory, asked for at ``begun``, as the natural control that it is."""
         self._held(self._route(operation), begun)
 
-    def contradicted(self, operation: Operation) -> None:
+    def absent(self, operation: Operation) -> Between:
+        """Say between which controls an answer stands that says so now."""
+        return Between(self._route(operation).last, self._around.clock())
+
+    def contradicted(self, operation: Operation, absent: Between | None = None) -> None:
         """Take note that the same was answered one way and then the other: one who knows nobody answers here, too.
 
-        What was absent since the last control that held proves nothing, and what comes next needs a new control.
+        What was absent since the last control that held proves nothing, and what comes next needs a new control. Nor
+        does what was absent between the same controls as somebody who is there now (``absent``).
         """
-        route = self._route(operation)
+        route, now = self._route(operation), self._around.clock()
+        if absent is not None:
+            self._refute(route, absent.since, min(absent.until, now))
+        self._refute(route, route.last, now)
         route.begun = route.ended = -math.inf
         self._release(route, math.inf, held=False)
+
+    def is_refuted(self, operation: Operation, absent: Between) -> bool:
+        """Whether somebody else may have answered when this was said, as was seen since."""
+        route = self._route(operation)
+        return absent.at <= route.forgotten or any(begun <= absent.at <= ended for begun, ended in route.refuted)
+
+    @staticmethod
+    def _refute(route: _Route, begun: float, ended: float) -> None:
+        """Remember a span in which nothing that was absent counts; spans that touch are one."""
+        apart = [span for span in route.refuted if span[1] < begun or span[0] > ended]
+        touched = [span for span in route.refuted if span not in apart]
+        apart.append((min([begun, *(span[0] for span in touched)]), max([ended, *(span[1] for span in touched)])))
+        apart.sort()
+        if len(apart) > MOST_REFUTED:
+            route.forgotten = apart.pop(0)[1]
+        route.refuted = apart
 
     async def proven(self, operation: Operation, answers: Sequence[Answer], *, bracketed: bool) -> bool:
         """Wait until it is known whether the answers belong to their requests; ``bracketed``: and are between controls.
@@ -267,7 +313,7 @@ class Controls:
         if route.waiting and not self._holds():
             self._note_gap(route, sum(asked_at <= begun for asked_at, _ in route.waiting))
             self._release(route, begun, held=True)
-        route.begun = max(route.begun, begun)
+        route.begun, route.last = max(route.begun, begun), max(route.last, begun)
         route.ended = max(route.ended, self._around.clock())
 
     def _note_gap(self, route: _Route, absences: int) -> None:

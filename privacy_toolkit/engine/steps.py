@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Gone, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.context import ExecutionContext
+from privacy_toolkit.engine.controls import Between
 from privacy_toolkit.engine.limits import Exchanged, Settled, backoff
 from privacy_toolkit.http.exchange import Exchange, Manner
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
@@ -101,6 +102,7 @@ class Steps:
         self._unrecorded: list[Note] = []
         self._acted = self._has_read = False
         self._absent: Answer | None = None
+        self._between: Between | None = None  # where the last absence stands
         self.has_place = True  # among those in flight; without one nothing is sent
         self.held_back: bool | Collection[str] = False
         self.quiet_until = -math.inf
@@ -141,8 +143,8 @@ class Steps:
             answer = self._understood(operation, asked, purpose, exchange)
             record = self._ended(purpose, operation, answer, exchange.elapsed)
             self._unrecorded += self._notes(tuple(self._made if about is None else about), record)
-            if self._contradicts(answer):
-                controls.contradicted(operation)
+            if self._contradicts(operation, answer):
+                controls.contradicted(operation, self._between)
             elif answer.finding is _DONE and answer.named:
                 controls.seen(operation, begun)
             if answer.finding is _ABSENT and not fresh:  # no control vouches for it: after one it is asked again
@@ -153,15 +155,21 @@ class Steps:
             if answer.finding in _CONCLUSIVE or tries == READ_TRIES or not await self.back_off(tries, answer):
                 return answer
 
-    def seen_absent(self, answer: Answer) -> None:
-        """Take note of an answer that says, of what this walk reads about, that it is not there."""
-        self._absent = answer
+    def seen_absent(self, answer: Answer, *, was_there: bool) -> None:
+        """Take note of an answer that says, of what this walk reads about, that it is not there.
 
-    def _contradicts(self, answer: Answer) -> bool:
+        If it ``was_there`` a moment ago, and nothing that we sent can have changed that, one who knows nobody may have
+        answered: what is absent next needs a new control.
+        """
+        if was_there:
+            self._tools.controls.contradicted(CONTROL_QUESTION)
+        self._absent, self._between = answer, self._tools.controls.absent(CONTROL_QUESTION)
+
+    def _contradicts(self, operation: Operation, answer: Answer) -> bool:
         """Whether what was absent a moment ago is there now: one of those who answer here knows nobody."""
         before = self._absent
         if answer.finding is _ABSENT:
-            self._absent = answer
+            self._absent, self._between = answer, self._tools.controls.absent(operation)
         elif answer.finding is _DONE and before is not None:
             self._absent = None
             return before.mark is None or not before.mark.is_suspect  # else it was the answer to something else
@@ -177,23 +185,24 @@ class Steps:
     ) -> Answer:
         """Make sure of a 404: wait for the control after it, ask once more on another connection, and wait again.
 
-        So a control held between the two questions: whatever answers in the API's place would have to come twice.
+        So a control held between the two questions: whatever answers in the API's place would have to come twice. It
+        counts as long as nobody who was absent between the same controls was there when they were asked again.
         Returns the answer that counts: absent only where both said so and controls held before, between and after;
         ``unknown`` with reason ``route_unproven`` where that could not be shown; else whatever was answered instead.
 
         Raises:
             Stopped: the execution ends before the second question was asked.
         """
-        is_second = False
+        controls, before = self._tools.controls, None
         for _ in range(2 * PROOF_TRIES):
             if await self.proven(operation, first):
-                if is_second:
+                if before is not None and not controls.is_refuted(operation, before):
                     return first
-                is_second = True
+                before = self._between
             elif self._tools.stop.requested:
                 break
             else:
-                is_second = False
+                before = None
             first = await self.read(operation, purpose, value, about, apart=first)
             if first.finding is not Finding.ABSENT:
                 return first
@@ -226,15 +235,20 @@ class Steps:
         ``bracketed``: wait for the next control, too; where it is not said, for absences alone. The place in flight is
         given to others, and taken again for what is asked next. False: nothing may follow from them.
         """
-        if bracketed is None:
-            bracketed = _ABSENT in [answer.finding for answer in answers]
+        is_absence = _ABSENT in [answer.finding for answer in answers]
+        bracketed = is_absence if bracketed is None else bracketed
         if not bracketed and False not in [answer.is_in_step for answer in answers]:
             return True
         self.leave()
         if self.has_place:
             self.has_place = False
             self._tools.places.give_back()
-        return await self._tools.controls.proven(operation, answers, bracketed=bracketed)
+        controls, between = self._tools.controls, self._between
+        is_proven = await controls.proven(operation, answers, bracketed=bracketed)
+        if is_proven and is_absence and between is not None:
+            between.until = min(between.until, self._tools.monotonic())
+            return not controls.is_refuted(operation, between)
+        return is_proven
 
     async def _hold_place(self) -> None:
         if not self.has_place:
@@ -293,7 +307,7 @@ class Steps:
             manner=Manner(before_write=partial(self._before_write, act), may_write=tools.may_send, about=sending.about),
         )
         asked = Asked(sending.value, sending.body, tools.client.generation)
-        answer = self._understood(operation, asked, _ACT, exchange)
+        answer = self._understood(operation, asked, _ACT, exchange, sending.about)
         if not act.numbers and tools.stop.requested:
             raise Stopped
         record = self._ended(_ACT, operation, answer, exchange.elapsed, act.intended_at)
@@ -358,6 +372,10 @@ class Steps:
     def keep_quiet(self) -> None:
         """Let what comes later with the same keys wait: an update without an answer may be applied late."""
         self.quiet_until = self._tools.monotonic() + self._tools.grace
+
+    def may_come(self, state: SubjectState) -> bool:
+        """Whether what was sent for a subject without a reliable answer is so recent that it may be carried out yet."""
+        return state.settled_at is None or self.now - state.settled_at < self._tools.grace * 1e6
 
     def stop(self, reason: StopReason) -> None:
         """Ask for the end of the execution."""
@@ -454,14 +472,40 @@ class Steps:
             if not await self._tools.stop.sleep(left):
                 raise Stopped
 
-    def _understood(self, operation: Operation, asked: Asked, purpose: Purpose, exchange: Exchange) -> Answer:
+    @staticmethod
+    def _placed(answer: Answer, operation: Operation, value: str | None, about: Collection[str]) -> Answer:
+        """Conclude from an answer for its connection.
+
+        One that names whom an earlier one may have been about, whose place there is not proven, may be that one's:
+        it proves nothing, as if it named nobody.
+        """
+        line, number = answer.mark  # type: ignore[misc]
+        if answer.reason in _NOT_OURS:
+            line.spoil()
+        elif answer.named and not line.asked:  # nearly always
+            line.prove(number)
+        else:
+            keys = [(operation.name, name) for name in (about if value is None else (value, *about))]
+            if answer.named and line.asked.isdisjoint(keys):
+                line.prove(number)
+            else:
+                line.asked.update(keys)
+                return replace(answer, named=False) if answer.named else answer
+        return answer
+
+    def _understood(
+        self,
+        operation: Operation,
+        asked: Asked,
+        purpose: Purpose,
+        exchange: Exchange,
+        about: Collection[str] = (),
+    ) -> Answer:
         """What an exchange says, once it is noted what follows from it for its connection and for all walks."""
         tools = self._tools
         answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
-        if (mark := answer.mark) is not None and answer.named:
-            mark.line.prove(mark.number)
-        elif mark is not None and answer.reason in _NOT_OURS:
-            mark.line.spoil()
+        if answer.mark is not None:
+            answer = self._placed(answer, operation, asked.value, about)
         first = purpose is _READ_BEFORE and not self._has_read
         if first and answer.finding in _CONCLUSIVE:
             self._has_read = True

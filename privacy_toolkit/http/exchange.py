@@ -10,7 +10,7 @@ import math
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -48,15 +48,17 @@ class Line:
     """What one connection has carried: which of its answers are proven to belong to their requests.
 
     An answer without a name (204, 404, a list of holders) is proven when a later answer of the same connection names
-    the subject that was asked about, or is what only a control gets; or when it is the only one, said that it is the
+    the subject that was asked about, and that nothing else of what is not proven yet was about; or when it is what only
+    a control gets; or when it is the only one, said that it is the
     last, and the connection ends then. Bytes that nobody asked for, an answer about someone else, or one that is no
     answer to what was asked, make all answers since the last proven one suspect. Silence proves nothing.
     """
 
-    __slots__ = ("_waiting", "about", "answered", "last", "owed", "proven", "spoiled")
+    __slots__ = ("_waiting", "about", "answered", "asked", "last", "owed", "proven", "spoiled")
 
     def __init__(self) -> None:
         self.about: Collection[str] = ()  # names of whom its last call is about, where that matters
+        self.asked: set[Hashable] = set()  # what the answers are about that are not proven yet
         self.answered = 0  # how many answers it carried
         self.last = 0.0  # when the last of them was there, in monotonic seconds
         self.proven = 0  # all answers up to this one are proven
@@ -68,6 +70,8 @@ class Line:
         """Take note that all answers up to ``number`` belong to their requests."""
         if not self.spoiled and number > self.proven:
             self.proven = number
+            if number == self.answered:
+                self.asked.clear()
             self._wake()
 
     def spoil(self) -> None:

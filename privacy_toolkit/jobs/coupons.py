@@ -162,6 +162,7 @@ class Walk:
         self._has_sent = False
         self._last: Answer | None = None  # to the last request that changes something
         self._before: dict[int, Outcome] = {}  # where each stood before it was sent for
+        self._lost = {seq: state for seq, state in self._at.items() if state.outcome in IN_DOUBT}
         self._doubtful: list[Answer] = []  # refusals for now that may have been another's
         self._accepted: dict[int, Answer] = {}  # answers that say "done" and don't name the coupon
         self._shown: dict[int, bytes] = {}  # the coupon as the inventory of its customer shows it
@@ -279,7 +280,7 @@ class Walk:
             if state.outcome is Outcome.UNVERIFIED and state.reason is not self._direction.unseen:
                 continue  # accepted, and not looked for yet as long as it may take
             if self._direction.adds and self._steps.is_suppressed(self._ids[seq]):
-                self._hold(seq, "suppressed")
+                self._leave_out(seq, "suppressed")
             else:
                 wanting.append(seq)
         return sorted(wanting, key=lambda seq: (self._at[seq].outcome not in IN_DOUBT, seq))
@@ -317,7 +318,7 @@ class Walk:
         waiting: deque[Chunk] = deque((wanting[n : n + MOST_RESERVATIONS], 0) for n in starts)
         while waiting:
             chunk, tries = waiting.popleft()
-            chunk = self._within_budget(chunk)
+            chunk = await self._within_budget(chunk)
             if chunk:
                 try:
                     answer = await self._act(chunk)
@@ -346,6 +347,7 @@ class Walk:
             self._follows(before, lost, answer)
         self._has_sent, self._last = True, answer
         is_lost = answer.finding is Finding.UNKNOWN
+        self._lost |= {seq: self._at[seq] for seq in chunk} if is_lost else {}
         self._before = self._before | dict.fromkeys(chunk, Outcome.UNKNOWN) if is_lost else before | self._before
         self._doubtful += [answer] if answer.finding in _REFUSALS and not answer.is_in_step else []
         if answer.finding is Finding.DONE and not answer.named:
@@ -446,26 +448,48 @@ class Walk:
             await self._settle_seen([seq for seq in seqs if seq in self._open])
 
     async def _decide(self) -> None:
-        """Who was refused for good, and is not in the list, certainly did not get it by what was lost before."""
+        """Who was refused for good, and is not in the list, did not get it by what was lost before either.
+
+        That is certain once it was lost too long ago to be carried out yet, or for a list not to show it.
+        """
         await self._judge(self._refused)
-        for seq in self._refused:
-            if seq in self._open:
-                self._settle(seq, Outcome.UNKNOWN if self._why else Outcome.FAILED, self._at[seq].reason)
+        left = [seq for seq in self._refused if seq in self._open]
+        if not left:
+            return
+        is_known = self._why is None and await self._steps.proven(
+            self._direction.operation, *self._doubtful, bracketed=False
+        )
+        for seq in left:
+            lost = self._lost.get(seq)
+            is_certain = is_known and (lost is None or not self._steps.may_come(lost))
+            self._settle(seq, Outcome.FAILED if is_certain else Outcome.UNKNOWN, self._at[seq].reason)
 
-    def _within_budget(self, chunk: list[int]) -> list[int]:
-        """Those for whom there is room; the others are on hold.
+    async def _within_budget(self, chunk: list[int]) -> list[int]:
+        """Those for whom there is room; the others are left out.
 
-        Whoever may have it without being in the list counts as a holder.
+        Who may have it without being in the list counts as a holder. Who is in it by now, as was seen when others were
+        looked for, is done.
         """
         if self._budget is None:
             return chunk
+        await self._settle_seen(chunk)
+        chunk = [seq for seq in chunk if seq in self._open]
         sending = set(chunk)
         doubted = [seq for seq, state in self._at.items() if state.outcome in IN_DOUBT and seq not in sending]
         unseen = sum(self._ids[seq] not in self._holders.ids for seq in doubted)
         room = max(0, self._budget - self._holders.count - unseen)
         for seq in chunk[room:]:
-            self._hold(seq, OVER_BUDGET)
+            self._leave_out(seq, OVER_BUDGET)
         return chunk[:room]
+
+    def _leave_out(self, seq: int, ground: str) -> None:
+        """Put on hold who is not sent for; while what was sent for them before may still be carried out, it is open."""
+        state = self._at[seq]
+        if state.outcome in IN_DOUBT and self._steps.may_come(state):
+            self._open.pop(seq, None)
+            self._steps.settle(state, seq, self._shown.get(seq))  # not ``_settle``: it would begin to be recent again
+        else:
+            self._hold(seq, ground)
 
     def _guard_budget(self) -> None:
         """Send nothing more for this coupon in this execution while it is not known how many have it."""

@@ -264,7 +264,7 @@ class _Walk:
             )
             answer = await self._steps.act(ERASE, {self._seq: lost}, partial(self._follows, before, lost), known=known)
             if answer.finding is _ABSENT:
-                self._steps.seen_absent(answer)
+                self._steps.seen_absent(answer, was_there=before.outcome not in {_LOST, *_ACCEPTED})
             elif answer.finding is _FINAL:
                 answer = await self._steps.vouched(ERASE, answer)
                 self._follows(before, lost, answer)

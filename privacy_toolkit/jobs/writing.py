@@ -155,7 +155,7 @@ class _WriteWalk:
             again = (lost_and_harmless or may_send_again(job.operation, answer.finding)) and tries < ACT_TRIES
             if not again or not await self._steps.back_off(tries, answer):
                 break
-        if self._doubtful and not self._is_lost and self._state.outcome is Outcome.UNKNOWN:
+        if self._doubtful:
             await self._clear_up(answer)
         self._steps.settle(self._state, self._seq)
         if self._state.outcome in OPEN_OUTCOMES and self._state.reason is not Reason.NO_LOOK_POSSIBLE:
@@ -181,8 +181,17 @@ class _WriteWalk:
         return answer
 
     async def _clear_up(self, answer: Answer) -> None:
-        """Find out whether all refusals for now were the row's own: only then is it certain that it was not done."""
-        if await self._steps.proven(self._job.operation, *self._doubtful, bracketed=False):
+        """Find out whether all refusals for now were the row's own: only then is it certain that it was not done.
+
+        Else it may be carried out yet, also where it was done since: after what comes next for the same customer.
+        """
+        is_open = self._state.outcome is Outcome.UNKNOWN and not self._is_lost
+        if not (is_open or self._job.ordered):
+            return
+        if not await self._steps.proven(self._job.operation, *self._doubtful, bracketed=False):
+            if self._job.ordered:
+                self._steps.keep_quiet()
+        elif is_open:
             self._before = self._entry.state
             self._stand_by(answer)
 

@@ -18,8 +18,8 @@ from tests.simulation.undone import play_campaign
 
 #: So many failing runs are made smaller and shown.
 _SHOWN = 5
-#: From so many subject-runs on, everything that is possible has to be reached.
-_ENOUGH = 200_000
+#: From so many subject-runs on, everything that is possible has to be reached; of runs that are undone, each fault.
+_ENOUGH, _ENOUGH_UNDONE = 1_000_000, 200_000
 
 
 def main() -> int:
@@ -121,7 +121,7 @@ def _wrong(tally: Tally, what: str) -> bool:
     if what == "clusters":
         lacking = [name for name in KINDS if not tally.faults[name]]
     elif what == "undone":
-        lacking = missing_faults(tally, FAULTS) if tally.subjects >= _ENOUGH else []
+        lacking = missing_faults(tally, FAULTS) if tally.subjects >= _ENOUGH_UNDONE else []
     else:
         lacking = missing(tally) if tally.subjects >= _ENOUGH else []
     for name in lacking:

@@ -35,6 +35,7 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
     reached: Counter[tuple[str, str]] = field(default_factory=Counter)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    stood: Counter[tuple[str, str]] = field(default_factory=Counter)
     parts: Counter[tuple[str, str]] = field(default_factory=Counter)
     limits: Counter[str] = field(default_factory=Counter)
     findings: Counter[str] = field(default_factory=Counter)
@@ -49,6 +50,7 @@ class Tally:
         self.faults.update({str(name): count for name, count in one.faults.items()})
         self.reached.update({(str(fault), outcome): count for (fault, outcome), count in one.reached.items()})
         self.outcomes.update({(one.spec.job.value, outcome): count for outcome, count in one.outcomes.items()})
+        self.stood.update({(one.spec.job.value, outcome): count for outcome, count in one.stood.items()})
         self.parts.update({(one.spec.job.value, part): count for part, count in one.parts.items()})
         self.limits.update(one.limits)
         self.findings.update(one.findings)
@@ -59,7 +61,7 @@ class Tally:
         """Add what another process came to."""
         for name in ("subjects", "runs", "requests", "executions"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("faults", "reached", "outcomes", "parts", "limits", "findings"):
+        for name in ("faults", "reached", "outcomes", "stood", "parts", "limits", "findings"):
             getattr(self, name).update(getattr(other, name))
         self.failing += other.failing
 

@@ -32,7 +32,7 @@ LOSING = frozenset(
         "bare_503",
     }
 )
-#: Which outcomes each job has to come to.
+#: Which outcomes each job has to come to, after some execution.
 OUTCOMES: dict[Job, frozenset[str]] = {
     Job.ERASE: frozenset({"erased", "nothing_held", "unverified", "residual", "retryable", "unknown", "pending"}),
     Job.EXPORT: frozenset({"done", "nothing_held", "retryable", "pending"}),
@@ -81,5 +81,5 @@ def _missing_outcomes(tally: Tally) -> list[str]:
         f"{job} {outcome}"
         for job, outcomes in OUTCOMES.items()
         for outcome in sorted(outcomes)
-        if not tally.outcomes[job.value, outcome]
+        if not tally.stood[job.value, outcome]
     ]

@@ -6,9 +6,12 @@ its coupon); everything else is a violation. docs/simulation.md lists them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from tests.simulation.ledger import Arrived, Ledger
 from tests.simulation.works import EMPTY
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ class Limit:
     """A limit: which lies, what is claimed because of them (how it begins), for which jobs, and why it can't be told.
 
     ``only_empty``: for customers with an empty profile alone. ``in_run``: the lie may have been told about anybody.
-    ``also``: one of these was told as well.
+    ``also``: one of these was told as well. ``wrong_404s``: at least so many answers about it were a wrong 404.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Limit:
     only_empty: bool = False
     in_run: bool = False
     also: frozenset[str] = frozenset()
+    wrong_404s: int = 0
 
 
 LIMITS: tuple[Limit, ...] = (
@@ -79,12 +83,14 @@ LIMITS: tuple[Limit, ...] = (
     ),
     Limit(
         "two_wrong_404s",
-        frozenset({"false_404"}),
-        ("nothing held", "a program held nothing"),
-        frozenset({"erase", "export"}),
+        frozenset({"false_404", "another_nameless"}),
+        ("nothing held", "a program held nothing", "still gone, and it is back"),
+        frozenset({"erase", "export", "patrol"}),
         "The API itself answered 404 about somebody it knows, in its own words, and somebody in its place did so when"
-        " it was asked again: two wrong answers about one subject, each between controls or profiles that were seen."
+        " it was asked again: two wrong answers about one subject, each between controls or profiles that were seen,"
+        " and nobody who was absent with it was there by then."
         " What an inventory alone shows of a loyalty program, its cards, is not seen then, either.",
+        wrong_404s=2,
     ),
     Limit(
         "another_ledger",
@@ -168,10 +174,16 @@ def finding_of(simulation: Simulation, what: str) -> str | None:
     return None
 
 
+def _told_about(ledger: Ledger, keys: Iterable[str]) -> Iterator[Arrived]:
+    return (one for key in keys for one in ledger.about.get(key, ()))
+
+
 def limit_of(simulation: Simulation, what: str, about: str) -> str | None:
     """The name of the limit that a false claim is, if it is one."""
     ledger, play = simulation.ledger, simulation.play
-    told = {lie for key in (about, play.coupon(about)) for lie in ledger.lies.get(key, ())}
+    keys = (about, play.coupon(about))
+    told = {lie for key in keys for lie in ledger.lies.get(key, ())}
+    wrong = sum(one.status == HTTPStatus.NOT_FOUND and one.fault in _WRONG_404 for one in _told_about(ledger, keys))
     for limit in LIMITS:
         lies = ledger.faults.keys() if limit.in_run else told
         if (
@@ -179,6 +191,7 @@ def limit_of(simulation: Simulation, what: str, about: str) -> str | None:
             and not (limit.also and limit.also.isdisjoint(lies))
             and what.startswith(limit.claims)
             and simulation.spec.job in limit.jobs
+            and wrong >= limit.wrong_404s
             and not (limit.only_empty and play.kind_of(about) != EMPTY)
         ):
             return limit.name

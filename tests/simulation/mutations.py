@@ -123,7 +123,10 @@ def _no_keys(_: Any) -> Any:
 
 
 def _no_budget(_: Any) -> Any:
-    return lambda _, chunk: chunk
+    async def all_of_them(_: Any, chunk: Any) -> Any:
+        return chunk
+
+    return all_of_them
 
 
 def _counts_aside(totals: Any) -> Any:

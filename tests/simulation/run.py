@@ -71,7 +71,10 @@ class Violation:
 
 @dataclass(slots=True)
 class Result:
-    """What a run came to. ``reached`` counts, by fault, what became of those whom it met."""
+    """What a run came to.
+
+    ``reached`` counts, by fault, what became of those whom it met; ``stood`` how they stood after each execution.
+    """
 
     spec: Spec
     violations: list[Violation] = field(default_factory=list)
@@ -80,6 +83,7 @@ class Result:
     faults: Counter[str] = field(default_factory=Counter)
     reached: Counter[tuple[str, str]] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    stood: Counter[str] = field(default_factory=Counter)
     parts: Counter[str] = field(default_factory=Counter)
     executions: int = 0
     requests: int = 0
@@ -458,6 +462,7 @@ class Simulation:
             outcome = seen.state(seq).outcome.value
             for fault in self.ledger.struck.get(self.play.key(seq), ()):
                 self.result.reached[fault, outcome] += 1
+            self.result.stood[outcome] += 1
             if is_over:
                 self.result.outcomes[outcome] += 1
         if is_over:

@@ -162,6 +162,8 @@ class Server:
     def react(self, request: Request) -> tuple[Reaction, str | None]:
         """Carry out a request, or not; what is told, and under which fault."""
         window = self.window(request)
+        if window is not None and window != _CACHED:
+            self._name(request)
         if window == _NO_RIGHT:
             reaction = Reaction(refusal(403, f"{request.operation.name} is not allowed"))
             self._enter(request, reaction, window)
@@ -181,6 +183,14 @@ class Server:
         reaction = self._played(call, fault)
         self._enter(request, reaction, fault if reaction.fault is None and fault not in _KINDS else reaction.fault)
         return reaction, fault if (fault in _KINDS and reaction.fault is not None) or fault not in _KINDS else None
+
+    def _name(self, request: Request) -> None:
+        """Note whom a request is about that will not be read by the API."""
+        try:
+            call = self.deployment.read(request.operation, request.value, request.flags, request.headers, request.body)
+        except RefusalError:  # without credentials: a control
+            return
+        request.take(call, self._rows_of(call))
 
     def _from_cache(self, request: Request) -> Reaction:
         """What was answered when the same was asked for the first time since the cache is there."""

@@ -32,6 +32,10 @@ JOBS = (
 A_DAY = 130_000.0
 
 
+#: In so many exports of what is next to a profile some of it is refused: else a card is, once in a million subjects.
+_REFUSING = 0.2
+
+
 class Happening(msgspec.Struct, frozen=True, array_like=True):
     """Something that happens once: in which execution, how many seconds after its start, what, and how long or much."""
 
@@ -100,6 +104,8 @@ def _more(spec: Spec, rng: Random) -> Spec:
     changed = {"rates": spec.rates | rates, "happenings": spec.happenings + timed}
     changed["api"] = "v3" if spec.job is Job.EVENTS and rng.random() < 0.4 else ""
     changed["gap"] = A_DAY if rng.random() < (0.4 if spec.job is Job.EVENTS else 0.1) else 0.0
+    if spec.besides and spec.job is Job.EXPORT and rng.random() < _REFUSING:
+        changed["rates"] = changed["rates"] | {"own_400": round(0.1 * rng.random(), 4)}
     return msgspec.structs.replace(spec, **changed)
 
 

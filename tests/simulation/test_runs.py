@@ -194,6 +194,17 @@ def test_a_late_copy_about_the_same_customer_or_of_a_refusal_says_nothing_of_the
     assert tally.faults["duplicate_late"] > 20
 
 
+@pytest.mark.parametrize(("job", "seeds"), [(Job.SESSIONS, (5, 7, 13)), (Job.PROFILES, (21, 35, 39))])
+def test_what_was_refused_by_the_answer_to_another_request_is_not_carried_out_after_the_next_row(job, seeds):
+    """It was done when it was sent again; that the first request comes late would undo what the next row says."""
+    tally, late = Tally(), {"stray_refusal": 0.17, "applied_late": 0.2}
+    for seed in seeds:
+        plain = Spec(seed=seed, job=job, subjects=40, faulty=1, rates=late, late=5.0, rate=2000.0, retry_after=0)
+        tally.add(play(plain))
+    assert failing(tally) == []
+    assert tally.faults["late"] > 20
+
+
 @pytest.mark.parametrize("part", range(2))
 @pytest.mark.parametrize(("job", "every"), [(Job.PROFILES, 4), (Job.REFERRALS, 2), (Job.AUDIENCES, 1)])
 def test_of_rows_that_go_out_together_nothing_is_said_that_was_not_answered_of_each(job, every, part):

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from privacy_toolkit.core.model import Control, Reason, StopReason
-from privacy_toolkit.engine.controls import MOST_REFUSALS, TRIES, Controls, Surroundings
+from privacy_toolkit.engine.controls import MOST_REFUSALS, MOST_REFUTED, TRIES, Controls, Surroundings
 from privacy_toolkit.engine.limits import Limits, Stop, Watch
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -121,6 +121,46 @@ def test_what_was_absent_proves_nothing_once_an_id_was_answered_both_ways(contro
         made.contradicted(INVENTORY)
         assert await asyncio.gather(*absences) == [False, False]
         assert not made.is_fresh(INVENTORY)
+        await made.close()
+
+    asyncio.run(work())
+
+
+def test_what_was_absent_with_one_who_was_there_after_all_proves_nothing_though_controls_held(controls):
+    """A window in which another host answers falls between two controls, and shows when one of many is asked again."""
+
+    async def work():
+        made = controls(Asker())
+        assert await made.ensure(INVENTORY)
+        before = made.absent(INVENTORY)
+        assert await made.ensure(INVENTORY)
+        one, another = made.absent(INVENTORY), made.absent(INVENTORY)
+        assert await made.ensure(INVENTORY)
+        one.until = made.absent(INVENTORY).at
+        after = made.absent(INVENTORY)
+        assert await made.ensure(INVENTORY)
+        made.contradicted(INVENTORY, one)
+        assert made.is_refuted(INVENTORY, another)
+        assert not made.is_refuted(INVENTORY, before)
+        assert not made.is_refuted(INVENTORY, after)
+        await made.close()
+
+    asyncio.run(work())
+
+
+def test_what_was_refuted_long_ago_is_not_believed_where_it_is_not_remembered_one_by_one(controls):
+    async def work():
+        made = controls(Asker())
+        first = made.absent(INVENTORY)
+        for _ in range(MOST_REFUTED + 5):
+            assert await made.ensure(INVENTORY)
+            made.seen(INVENTORY, made.absent(INVENTORY).at)
+            last = made.absent(INVENTORY)
+            made.contradicted(INVENTORY)
+        assert await made.ensure(INVENTORY)
+        assert made.is_refuted(INVENTORY, first)
+        assert made.is_refuted(INVENTORY, last)
+        assert not made.is_refuted(INVENTORY, made.absent(INVENTORY))
         await made.close()
 
     asyncio.run(work())

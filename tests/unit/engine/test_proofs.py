@@ -17,6 +17,7 @@ from privacy_toolkit.engine.controls import (
     Surroundings,
 )
 from privacy_toolkit.engine.limits import Limits, Stop, Watch
+from privacy_toolkit.engine.steps import Steps
 from privacy_toolkit.http.connection import KEEP_ALIVE
 from privacy_toolkit.http.exchange import Line, Mark
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -139,6 +140,23 @@ def test_a_connection_is_proven_as_long_as_anybody_waits_for_it():
         await world.controls.close()
 
     asyncio.run(scene())
+
+
+def test_the_answer_to_an_earlier_question_about_the_same_customer_proves_nothing():
+    """A refusal that nobody asked for came first: since then each answer is that to the question before."""
+    line = Line()
+
+    def came(value, finding, *, named=False):
+        return Steps._placed(Answer(finding, None, None, named=named, mark=answered(line)), INVENTORY, value, ())
+
+    assert came("a", Finding.DONE, named=True).is_in_step
+    refused, absent = came("b", Finding.REFUSED), came("c", Finding.ABSENT)
+    again = came("b", Finding.DONE, named=True)
+    assert not again.named
+    assert [one.is_in_step for one in (refused, absent, again)] == [False] * 3
+    assert came("d", Finding.DONE, named=True).is_in_step  # that of nobody who was asked about before
+    assert absent.is_in_step
+    assert came("b", Finding.DONE, named=True).named
 
 
 def test_where_connections_break_before_they_are_proven_others_are_proven_earlier():

@@ -83,7 +83,8 @@ WALKS = [
     ([HELD, NOT_SENT, OK, ABSENT], "GDDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 1),
     ([HELD, *[LIMITED] * 4], "GDDDD", Outcome.RETRYABLE, Reason.RATE_LIMITED, None, VISIBLE, 4),
     # a 404 to the erasure may be a proxy's, which repeated ours: looked up
-    ([HELD, ABSENT, ABSENT, ABSENT], "GDGG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
+    # or another host's, which knows nobody: after a new control
+    ([HELD, *[ABSENT] * 4], "GDGGG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
     ([HELD, ABSENT, EMPTY], "GDG", Outcome.ERASED, None, INFERRED, VISIBLE, 1),
     ([HELD, ABSENT, HELD, OK, ABSENT, ABSENT], "GDGDGG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     # a refusal that no document declares is nobody's word
@@ -233,3 +234,27 @@ def test_an_id_that_is_answered_both_ways_takes_back_what_was_absent_before(stat
         outcomes = [entry.state.outcome for entry in journal.entries()]
     assert outcomes == [Outcome.NOTHING_HELD, Outcome.ERASED]
     assert asked.asked.count("someone") > 2
+
+
+def test_a_window_in_which_another_host_answers_proves_nobody_absent(state, script, sit):
+    """It falls between two controls that held: one who was absent in it is there when asked again, so all may be."""
+    names = [f"c{n}" for n in range(4)]
+    create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[list(enumerate(names, 2))]))
+    there = {name: inventory(name, {"Name": "x"}) for name in names}
+    given = {
+        "c0": [ABSENT, there["c0"], OK, ABSENT],
+        # Absent once more by itself, which no client can tell: but what it rests on was refuted by then.
+        "c1": [ABSENT, ABSENT, there["c1"], OK, ABSENT],
+        "c2": [there["c2"], OK, ABSENT],
+        "c3": [there["c3"], OK, ABSENT],
+    }
+
+    def choose(asked):
+        left = given[asked.asked[-1]]
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    asked = script([], told=lambda request, _: next(one for one in given if one in request.url.path), choose=choose)
+    sit(lambda _: Erase(settle=0), asked)
+    with state.open("run") as journal:
+        assert {entry.state.outcome for entry in journal.entries()} == {Outcome.ERASED}
+    assert asked.asked[:3] == ["c0", "c1", "c2"]

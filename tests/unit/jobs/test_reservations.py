@@ -52,7 +52,15 @@ def walk(state, script, sit):
     """One execution of a run; what was asked, and where each pair stands by its customer."""
 
     def run(
-        *answers, customers="abc", budget=None, direction=ADDING, resume=False, settle=0, stop_after=None, suppressed=""
+        *answers,
+        customers="abc",
+        budget=None,
+        direction=ADDING,
+        resume=False,
+        settle=0,
+        stop_after=None,
+        suppressed="",
+        **given,
     ):
         if not resume:
             rows = [(n + 2, one, given_of("CODE", budget)) for n, one in enumerate(customers)]
@@ -65,6 +73,7 @@ def walk(state, script, sit):
             sequencing=Sequencing.TOGETHER,
             stop_after=stop_after,
             suppressed=lambda one: one in suppressed,
+            **given,
         )
         with state.open("run") as journal:
             return asked.asked, {entry.subject.id: entry for entry in journal.entries()}
@@ -293,6 +302,39 @@ def test_who_may_have_it_keeps_the_room(walk):
     asked, entries = walk(has("z"), CREATED, has("z", "a"), resume=True)
     assert asked == ["G", "Pa", "G"]  # somebody else took one of the two
     assert stands(entries) == {"a": "done", "b": "on_hold over_budget", "c": "on_hold over_budget"}
+
+
+@pytest.mark.parametrize(
+    ("given", "stand"), [({"budget": 1}, "on_hold over_budget"), ({"suppressed": "a"}, "on_hold suppressed")]
+)
+def test_who_may_have_it_is_left_out_only_once_that_can_not_come_any_more(walk, given, stand):
+    """Somebody else took the last one, or the customer was erased: what was sent may be carried out all the same."""
+    moments = {"wall": lambda: 10**15, "grace": 60.0}
+    walk(has(), LOST, *[E500] * 5, customers="a", budget=given.get("budget"), **moments)
+    asked, entries = walk(has("z"), customers="a", resume=True, **given, **moments)
+    assert (asked, stands(entries)) == (["G"], {"a": "unknown read_timeout"})
+    later = {"wall": lambda: 10**15 + 61 * 10**6, "grace": 60.0}
+    asked, entries = walk(has("z"), customers="a", resume=True, **given, **later)
+    assert (asked, stands(entries)) == (["G"], {"a": stand})
+
+
+def test_who_is_refused_after_a_lost_request_has_failed_only_once_that_can_not_come_any_more(walk):
+    """The list may come from a cache, and what was lost may be carried out yet."""
+    moments = {"wall": lambda: 10**15, "grace": 60.0}
+    _, entries = walk(has(), LOST, has(), ABSENT, has(), customers="a", **moments)
+    assert stands(entries) == {"a": "unknown not_found"}
+    later = {"wall": lambda: 10**15 + 61 * 10**6, "grace": 60.0}
+    _, entries = walk(has(), ABSENT, has(), customers="a", resume=True, **later)
+    assert stands(entries) == {"a": "failed not_found"}
+
+
+def test_who_is_seen_to_have_it_while_others_are_looked_for_is_done(walk):
+    """A busy refusal, though it was carried out; then one of several is refused, and its look shows them all."""
+    answers = [has(), LOST, has(), ABSENT, LOST, has(*"ab")]
+    asked, entries = walk(*answers, customers="abc", budget=2)
+    assert asked == ["G", "Pa,b", "G", "Pa,b", "Pa", "G"]
+    assert stands(entries) == {"a": "done", "b": "done", "c": "on_hold over_budget"}
+    assert attributions(entries) == dict.fromkeys("ab", "inferred")
 
 
 def test_accepted_and_unseen_keeps_its_room(walk, monkeypatch):
