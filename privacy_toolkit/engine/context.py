@@ -13,7 +13,7 @@ from random import Random, SystemRandom
 from msgspec.structs import replace
 
 from privacy_toolkit.config.network import Obstacle
-from privacy_toolkit.core.model import Control, Gone, Purpose, StopReason
+from privacy_toolkit.core.model import Control, Gone, Purpose, Reason, StopReason
 from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.controls import Controls, Surroundings
 from privacy_toolkit.engine.limits import (
@@ -41,6 +41,24 @@ _NO_MOMENT = datetime.fromtimestamp(0, UTC)
 _ABSENT = Finding.ABSENT
 _READ_BEFORE, _RECONCILE = Purpose.READ_BEFORE, Purpose.RECONCILE
 _WRONG_ENVIRONMENT = StopReason.WRONG_ENVIRONMENT
+
+
+def is_copy(answer: Answer) -> bool:
+    """Whether a 401 may be the copy of what a control without credentials got on the same connection."""
+    return answer.status == HTTPStatus.UNAUTHORIZED and answer.mark is not None and answer.mark.line.keyless
+
+
+def _note_keyless(answer: Answer) -> None:
+    if answer.mark is not None:
+        answer.mark.line.keyless = True
+
+
+def without_copy(answer: Answer) -> Answer:
+    """The answer to a question; where it may be such a copy, one that proves nothing; its connection is given up."""
+    if answer.mark is None or not is_copy(answer):
+        return answer
+    answer.mark.line.spoil()
+    return replace(answer, finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER)
 
 
 @dataclass(slots=True)
@@ -117,8 +135,11 @@ class ExecutionContext:
         exchange = await self.client.exchange(operation, value, manner=manner)
         asked = Asked(value, None, self.client.generation)
         answer = read_exchange(operation, exchange, self.moment(exchange), asked)
-        if control is not Control.ROUTE and line is None and answer.status in _CREDENTIALS:
-            self.stop.request(StopReason.CREDENTIALS_REFUSED)
+        if control is Control.ROUTE:
+            _note_keyless(answer)
+        elif line is None:
+            answer = without_copy(answer)
+            self._heed_credentials(answer)
         if answer.wait is not None:
             self._pause(answer.wait)
         self._compare_environment(answer)
@@ -141,8 +162,7 @@ class ExecutionContext:
 
         ``first`` is the subject where this is the first read about it.
         """
-        if answer.status in _CREDENTIALS:
-            self.stop.request(StopReason.CREDENTIALS_REFUSED)
+        self._heed_credentials(answer)
         if answer.wait is not None:
             self._pause(answer.wait)
         if answer.value is not None and self.sandbox is not None:
@@ -156,6 +176,10 @@ class ExecutionContext:
             self.watch.trust_absences()
         elif reason is not None:
             self.stop.request(reason)
+
+    def _heed_credentials(self, answer: Answer) -> None:
+        if answer.status in _CREDENTIALS and not is_copy(answer):
+            self.stop.request(StopReason.CREDENTIALS_REFUSED)
 
     def _pause(self, seconds: float) -> None:
         if seconds > LONGEST_WAIT:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -16,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Gone, Outcome, Purpose, Reason, StopReason
-from privacy_toolkit.engine.context import ExecutionContext
+from privacy_toolkit.engine.context import ExecutionContext, without_copy
 from privacy_toolkit.engine.controls import Between
 from privacy_toolkit.engine.limits import Exchanged, Settled, backoff
 from privacy_toolkit.http.exchange import Exchange, Manner
@@ -504,6 +505,8 @@ class Steps:
         """What an exchange says, once it is noted what follows from it for its connection and for all walks."""
         tools = self._tools
         answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
+        if answer.status == HTTPStatus.UNAUTHORIZED and purpose is not _ACT:
+            answer = without_copy(answer)
         if answer.mark is not None:
             answer = self._placed(answer, operation, asked.value, about)
         first = purpose is _READ_BEFORE and not self._has_read

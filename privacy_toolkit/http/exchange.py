@@ -54,12 +54,13 @@ class Line:
     answer to what was asked, make all answers since the last proven one suspect. Silence proves nothing.
     """
 
-    __slots__ = ("_waiting", "about", "answered", "asked", "last", "owed", "proven", "spoiled")
+    __slots__ = ("_waiting", "about", "answered", "asked", "keyless", "last", "owed", "proven", "spoiled")
 
     def __init__(self) -> None:
         self.about: Collection[str] = ()  # names of whom its last call is about, where that matters
         self.asked: set[Hashable] = set()  # what the answers are about that are not proven yet
         self.answered = 0  # how many answers it carried
+        self.keyless = False  # whether it carried a request without credentials
         self.last = 0.0  # when the last of them was there, in monotonic seconds
         self.proven = 0  # all answers up to this one are proven
         self.owed: str | None = None  # the kind of its last control, if that got another answer than its own

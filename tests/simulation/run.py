@@ -310,6 +310,8 @@ class Simulation:
             yield
         finally:
             self.stop, self.drop = None, lambda: None
+            if stop.reason is StopReason.CREDENTIALS_REFUSED and self.ledger.faults.keys().isdisjoint(_REFUSE_A_KEY):
+                self.violate("credentials refused, and they were not", "")
 
     def monotonic(self) -> float:
         """The virtual time, in seconds."""
@@ -491,6 +493,10 @@ def _window(name: str) -> Callable[[Simulation, float], None]:
         setattr(sim.weather, name, sim.loop.now + amount)
 
     return happen
+
+
+#: What says no to a request with credentials.
+_REFUSE_A_KEY = frozenset({"foreign_401", "own_401", "own_403", "no_right"})
 
 
 def _stop(reason: StopReason) -> Callable[[Simulation, float], None]:

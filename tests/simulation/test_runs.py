@@ -171,6 +171,16 @@ def test_a_late_copy_of_the_401_of_a_control_is_no_refusal_of_what_was_sent(job)
     assert tally.faults["duplicate_late"] > 20
 
 
+@pytest.mark.parametrize("job", [Job.ERASE, Job.RELEASE, Job.EXPORT, Job.HOLDERS])
+def test_a_late_copy_of_the_401_of_a_control_refuses_no_credentials(job):
+    """Each run has to settle all in a world that is well, and none may say that its key was refused."""
+    tally, late = Tally(), {"duplicate_late": 0.25}
+    for seed in (3, 4, 10, 15, 20):
+        tally.add(play(Spec(seed=seed, job=job, subjects=24, faulty=1, rates=late, latency=(0.0001, 0.001), rate=1e6)))
+    assert failing(tally) == []
+    assert tally.faults["duplicate_late"] > 20
+
+
 @pytest.mark.parametrize("job", [Job.ERASE, Job.RESERVE, Job.EVENTS])
 def test_an_end_that_comes_while_a_connection_is_out_of_step_proves_nothing(job):
     tally, ending = Tally(), {"duplicate_late": 0.1, "stray": 0.05, "http10": 0.1, "close": 0.1}
