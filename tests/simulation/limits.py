@@ -106,6 +106,7 @@ LIMITS: tuple[Limit, ...] = (
         (
             *("another list", "done, and it is not so", "already so", "on hold, though", "more than the budget"),
             "not reserved by the run, and undone",  # it had been reserved before, which that list hid
+            "reserved by the run, and not undone",  # and one that shows others leaves no room for who was in doubt
         ),
         _COUPONS,
         "A list of holders does not name its coupon, and this one came in step on a proven connection.",

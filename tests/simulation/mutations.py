@@ -375,6 +375,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         ((responses, "_says_one_thing", lambda _: lambda *_: True),),
         _READS,
         ("erased, and something is left in a program", "a card, and", "a ledger, and", "a program held nothing"),
-        first=140,
+        first=345,
     ),
 )

@@ -326,9 +326,6 @@ class Simulation:
         spec, number = self.spec, self.number
         crash = spec.crashes[number] if number < len(spec.crashes) else 0
         rng = Random(f"loop {spec.seed} {number}")
-        if number == 1 and spec.gap:
-            self.now += spec.gap
-            self.server.forget()
         loop = self.loop = _Loop(rng, shuffles=spec.shuffles, now=self.now)
         loop.simulation = self
         loop.network = self.network
@@ -337,9 +334,12 @@ class Simulation:
             loop.call_at(at, function, *arguments)
         self.left = []
         if number:
-            gap = rng.choice((0.5, 5.0, 90.0, 4000.0))
-            loop.run_until_complete(asyncio.sleep(gap))
+            late = spec.gap if number == 1 else 0.0
+            loop._ends += late  # what the world still does comes before it, and nobody works meanwhile
+            loop.run_until_complete(asyncio.sleep(late + rng.choice((0.5, 5.0, 90.0, 4000.0))))
             loop.steps = 0
+            if late:
+                self.server.forget()
         for one in spec.happenings:
             if one.execution == number:
                 loop.call_later(one.at, self._happen, one)
