@@ -379,7 +379,7 @@ def _show_holds(
         )
         return
     for line in held:
-        past = f"PAST {count(-line.days_left, 'day')}" if line.days_left is not None and line.days_left < 0 else ""
+        past = f"PAST {count(-(line.days_left or 0), 'day')}" if line.is_past else ""
         result(
             f"{line.review_on or 'no review':<11}  {past:<14}{count(line.subjects, 'subject'):>18}"
             f"  {line.reason or 'no ground':<16}  {line.job:<7}  {line.run_id}  {line.target}"
@@ -417,7 +417,7 @@ def _due_line(line: DueRequest) -> str:
 def _left(line: DueRequest) -> str:
     if line.days_left is None:
         return ""
-    if line.days_left < 0:
+    if line.is_overdue:
         return f"OVERDUE {count(-line.days_left, 'day')}"
     return f"{count(line.days_left, 'day')} left" if line.days_left else "today"
 
