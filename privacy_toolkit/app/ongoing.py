@@ -18,7 +18,16 @@ from privacy_toolkit.app import runs, service, workers
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
 from privacy_toolkit.app.work import Host, RunResult
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
-from privacy_toolkit.core.model import ExitCode, RefusedError, StopReason, ToolkitError, UsageError, Verdict, explained
+from privacy_toolkit.core.model import (
+    LANGUAGES,
+    ExitCode,
+    RefusedError,
+    StopReason,
+    ToolkitError,
+    UsageError,
+    Verdict,
+    explained,
+)
 from privacy_toolkit.engine.approval import hand_of
 from privacy_toolkit.engine.limits import Event, Listener, PaceChanged, Stop, Working
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
@@ -431,8 +440,6 @@ class Run:
 
 
 def _check_language(lang: str) -> None:
-    from privacy_toolkit.access.words import LANGUAGES  # noqa: PLC0415 - only where words are asked for
-
     if lang not in LANGUAGES:
         raise UsageError("There are no words in that language.", f"The languages are: {', '.join(LANGUAGES)}.")
 

@@ -27,7 +27,7 @@ from privacy_toolkit.cli.options import (
 )
 from privacy_toolkit.cli.output import emit_json, microseconds, result, say
 from privacy_toolkit.config.settings import Flags, load_settings
-from privacy_toolkit.core.model import ExitCode, UsageError, count
+from privacy_toolkit.core.model import LANGUAGES, ExitCode, UsageError, count
 from privacy_toolkit.inputs.files import STDIN
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -289,7 +289,7 @@ INIT_NOTICE = "init-notice"
 @click.argument("requests")
 @click.argument("notice_file", required=False)
 @click.option("--out", metavar="DIR", help="The folder for the packages, one a person.")
-@click.option("--lang", type=click.Choice(["en", "de", "fr", "es"]), default="en", show_default=True, help="Language.")
+@click.option("--lang", type=click.Choice(LANGUAGES), default=LANGUAGES[0], show_default=True, help="Language.")
 @click.option("--notice", metavar="FILE", help="What the controller has to say (GDPR, Article 15(1)); see init-notice.")
 @click.option("--zip", "as_zip", is_flag=True, help="Each package as one .zip file.")
 @click.option("--encrypt", metavar="age:RECIPIENT", help="Each package as one .age file for that key.")

@@ -21,7 +21,7 @@ from privacy_toolkit.cli.options import (
     unattended_options,
 )
 from privacy_toolkit.cli.output import emit_bytes, emit_json, microseconds, now_utc, result, say
-from privacy_toolkit.core.model import ExitCode, Outcome, UsageError, count
+from privacy_toolkit.core.model import LANGUAGES, ExitCode, Outcome, UsageError, count
 
 if TYPE_CHECKING:
     from privacy_toolkit.app.patrol import Look, PatrolOrder, PatrolResult, Round
@@ -82,7 +82,7 @@ def init_letters(**options: Any) -> int:
 @click.argument("run")
 @click.option("--out", metavar="DIR", help="The new folder for the letters, one for each person, and an index.")
 @click.option("--templates", metavar="DIR", help="The folder that letters init wrote, filled in.")
-@click.option("--lang", type=click.Choice(["en", "de", "fr", "es"]), default="en", show_default=True, help="Language.")
+@click.option("--lang", type=click.Choice(LANGUAGES), default=LANGUAGES[0], show_default=True, help="Language.")
 @click.option("--with-open", is_flag=True, help="Also write to those whose request is still being worked on.")
 @click.option("--unsent", is_flag=True, help="Write only to those for whom no sent answer is recorded.")
 @click.option("--sent", is_flag=True, help="Write nothing; record that answers were sent.")

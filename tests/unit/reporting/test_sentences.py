@@ -113,8 +113,8 @@ def test_complete_never_stands_alone_where_everybody_was_unknown(job):
     nothing = {Job.ERASE: "nothing was there to erase", Job.EXPORT: "there was nothing to export"}[job]
     told = sentence(summary({Outcome.NOTHING_HELD: 50}, job=job), executions(None))
     assert told == (
-        f"Complete: none of the 50 customers is known to this deployment {WHERE}: {nothing}. Is it the right"
-        " environment?"
+        f"Complete: none of the 50 customers is known to this deployment {WHERE}: {nothing}. If no earlier run"
+        " erased them: is it the right environment?"
     )
     held = {Outcome.NOTHING_HELD: 1, Outcome.ON_HOLD: 3}
     told = sentence(summary(held, job=job), executions(None))
