@@ -435,7 +435,8 @@ def register(state: State, today: date, packs: Path | None = None) -> RequestReg
             yield from _lines(state, run, packs)
 
     purged = [_left(state, run, packs) for run in runs if run.purged_at is not None]
-    return RequestRegister(today=today, lines=lines, purged=purged, unreadable=unreadable)
+    aside = state.ids_set_aside()
+    return RequestRegister(today=today, lines=lines, purged=purged, unreadable=unreadable, set_aside=aside)
 
 
 def _compared(state: State, runs: Sequence[_Known]) -> list[_Known]:
@@ -590,4 +591,5 @@ def metrics(state: State, year: int, today: date) -> dict[str, Any]:
         "requests": {job: one.as_object() for job, one in found.items()},
         "purged_runs": len(purged),
         "unreadable": list(whole.unreadable),
+        **({"set_aside": list(whole.set_aside)} if whole.set_aside else {}),
     }

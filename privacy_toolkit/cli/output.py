@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
@@ -271,6 +271,12 @@ def now_utc() -> datetime:
 def rows_object(rows: PrintedRows) -> dict[str, int]:
     """The sums of an input as JSON (contract, section 2)."""
     return {"read": rows.read, "rejected": rows.rejected, "duplicates": rows.duplicates, "subjects": rows.subjects}
+
+
+def say_set_aside(ids: Sequence[str]) -> None:
+    """Say which runs somebody has taken out of use: otherwise what went wrong in them could be out of sight."""
+    if ids:
+        say(f"{count(len(ids), 'run')} set aside, so not counted here or anywhere: {', '.join(ids)}")
 
 
 def rows_sentence(rows: PrintedRows) -> str:

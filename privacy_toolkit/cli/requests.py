@@ -20,7 +20,7 @@ from privacy_toolkit.cli.options import (
     take_state,
     unattended_options,
 )
-from privacy_toolkit.cli.output import emit_bytes, emit_json, microseconds, now_utc, result, say
+from privacy_toolkit.cli.output import emit_bytes, emit_json, microseconds, now_utc, result, say, say_set_aside
 from privacy_toolkit.core.model import LANGUAGES, ExitCode, Outcome, UsageError, count
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def register_command(**options: Any) -> int:
     found = register(state, now_utc().date(), settings.packs)
     for run_id in found.unreadable:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
+    say_set_aside(found.set_aside)
     if as_csv or as_page:
         _deliver(csv_of(found) if as_csv else [page_of(found).encode("utf-8", "backslashreplace")], out)
         if out:
@@ -292,6 +293,7 @@ def _say_what_is_missing(found: Mapping[str, Any]) -> None:
         say(f"{count(found['left_out'], 'run')} on SANDBOX left out: nobody's request was answered there.")
     for run_id in found["unreadable"]:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
+    say_set_aside(found.get("set_aside", ()))
     if found["purged_runs"]:
         say(f"{count(found['purged_runs'], 'purged run')}: counted by what is left; who asked again is counted again.")
 
@@ -321,6 +323,7 @@ def due_command(**options: Any) -> int:
     held, unreadable = holds(state, today, days) if only_holds or ics or notify else ([], [])
     for run in found.not_counted:
         say(_not_counted(run))
+    say_set_aside(state.ids_set_aside())
     if ics:
         _write_calendar(Path(ics), found, held)
     if notify:

@@ -21,7 +21,7 @@ from privacy_toolkit.cli.options import (
     take_settings_and_state,
     take_state,
 )
-from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, now_utc, quoted, result, say
+from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, now_utc, quoted, result, say, say_set_aside
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
@@ -56,8 +56,10 @@ def list_runs(**options: Any) -> int:
     for line in lines:
         if "error" in line:
             say(f"{line['error']['message']} {line['error']['hint']}")
+    aside = state.ids_set_aside()
+    say_set_aside(aside)
     if as_json:
-        emit_json({"runs": lines})
+        emit_json({"runs": lines, **({"set_aside": aside} if aside else {})})
     for line in [] if as_json else lines:
         result(_told(line))
     if not lines and not as_json:
@@ -440,6 +442,7 @@ def set_aside(**options: Any) -> int:
     Nothing that it knows counts any more: whom it erased, which packages it handed over, whom it gave a code. Nothing
     in it is changed, so it can be moved back.
     """
+    from privacy_toolkit.app import runs
     from privacy_toolkit.cli.preview import require_typed
 
     as_json, name = options.pop("as_json"), options.pop("run")
@@ -447,7 +450,7 @@ def set_aside(**options: Any) -> int:
     state = take_state(options)
     run_id = state.find(name)
     require_typed(f"set aside {run_id}", confirmation, no_input=no_input)
-    place = state.set_aside(run_id)
+    place = runs.set_aside(state, run_id)
     if as_json:
         emit_json({"run_id": run_id, "set_aside": str(place)})
     else:

@@ -369,10 +369,7 @@ class OpenRun(RunReader, RunWriter, Protocol):
         """Destroy what was kept of answers, once it has been handed over."""
 
     def mark_restored(self, now: int) -> int:
-        """Make every open subject ``unknown`` for good, since its request may have gone out; how many these are.
-
-        For a state that was restored from a copy, and runs whose requests can't be looked up.
-        """
+        """Make every open subject ``unknown`` for good after a restore, where nothing can be looked up; how many."""
 
     def purge(self, now: int, plan: bytes) -> None:
         """Destroy the ids and the secret; what was observed stays, and nothing links it to a person any more.
@@ -472,6 +469,9 @@ class State(Protocol):
             RefusedError: a process works on it.
             UsageError: it can't be moved.
         """
+
+    def ids_set_aside(self) -> list[str]:
+        """Give the ids of all runs that were set aside, also of those that can't be read."""
 
     def runs_set_aside(self) -> Iterator[tuple[str, RunReader]]:
         """Give id and run of all that were set aside and can be read; each is closed when the next one is asked for."""

@@ -102,12 +102,16 @@ class PurgedRequests(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestRegister(msgspec.Struct, frozen=True, kw_only=True):
-    """The register on a day. ``lines`` can be gone through repeatedly; runs that are ``unreadable`` are missing."""
+    """The register on a day. ``lines`` can be gone through repeatedly.
+
+    Runs that are ``unreadable`` are missing, and so are those that somebody has ``set_aside``.
+    """
 
     today: date
     lines: Callable[[], Iterator[RequestLine]]
     purged: Sequence[PurgedRequests] = ()
     unreadable: Sequence[str] = ()
+    set_aside: Sequence[str] = ()
 
     def as_object(self) -> dict[str, Any]:
         """All of it as JSON."""
@@ -117,6 +121,7 @@ class RequestRegister(msgspec.Struct, frozen=True, kw_only=True):
             "requests": [line.as_object() for line in self.lines()],
             "purged": [asdict(run) for run in self.purged],
             "unreadable": list(self.unreadable),
+            **({"set_aside": list(self.set_aside)} if self.set_aside else {}),
         }
 
 

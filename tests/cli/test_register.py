@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from privacy_toolkit.config.settings import deployment_key
+from privacy_toolkit.journal.sqlite.folder import StateFolder
+
 TODAY = datetime.now(UTC).date()
 OLD, NEW = TODAY - timedelta(days=200), TODAY - timedelta(days=1)
 
@@ -113,6 +116,28 @@ def test_a_journal_that_cannot_be_read_is_named(call, dated, erase, tmp_path):
     assert (done.code, done.json["unreadable"]) == (3, [run_id])
     assert call("metrics", "--year", "2026", "--json").code == 3
     assert run_id in call("register", "--html").out
+
+
+def test_a_run_that_was_set_aside_is_named_wherever_it_is_missing(call, dated, erase):
+    """Otherwise anyone could have what went wrong in a run out of sight by setting it aside."""
+    run_id = erase(dated, 3)
+    for command in (("runs", "list"), ("register",), ("metrics", "--year", "2026"), ("due",)):
+        assert "set aside" not in call(*command).err
+    call("runs", "set-aside", run_id, "--confirm", f"set aside {run_id}")
+    for command in (("runs", "list"), ("register",), ("metrics", "--year", "2026"), ("due",)):
+        assert f"1 run set aside, so not counted here or anywhere: {run_id}" in call(*command).err
+    for command in (("runs", "list"), ("register",), ("metrics", "--year", "2026")):
+        assert call(*command, "--json").json["set_aside"] == [run_id]
+    assert run_id in call("register", "--html").out
+
+
+@pytest.mark.folder
+def test_a_run_is_not_set_aside_while_its_pack_is_sealed(call, dated, erase, tmp_path, server):
+    run_id = erase(dated, 3)
+    with StateFolder(tmp_path / "state").lock(deployment_key(server.base_url)):  # as the end of a run has it
+        done = call("runs", "set-aside", run_id, "--confirm", f"set aside {run_id}", "--json")
+    assert (done.code, done.json["error"]["code"]) == (5, "locked")
+    assert call("runs", "list", "--json").json["runs"][0]["run_id"] == run_id
 
 
 def test_a_file_is_written_for_its_owner_alone(call, dated, erase, tmp_path):

@@ -491,6 +491,10 @@ class MemoryState:
         self._set_aside[run_id] = self._runs.pop(run_id)
         return f"memory:{run_id}"
 
+    def ids_set_aside(self) -> list[str]:
+        """Give the ids of all runs that were set aside."""
+        return sorted(self._set_aside)
+
     def runs_set_aside(self) -> Iterator[tuple[str, MemoryRun]]:
         """Give id and run of all that were set aside."""
         for run_id, held in sorted(self._set_aside.items()):

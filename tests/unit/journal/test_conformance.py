@@ -718,7 +718,7 @@ def test_a_run_that_is_set_aside_is_in_use_no_more(make, state):
     run.end_execution(1, 2, None)
     run.close()
     assert RUN in state.set_aside(RUN)
-    assert state.run_ids() == []
+    assert (state.run_ids(), state.ids_set_aside()) == ([], [RUN])
     assert [(name, found.run_id, found.size) for name, found in state.runs_set_aside()] == [(RUN, RUN, 3)]
     with pytest.raises(UsageError):
         state.set_aside(RUN)
