@@ -134,7 +134,7 @@ class PlanToApply(msgspec.Struct, frozen=True):
 
     ``approval`` is where the approval of a second person is looked for; it has to be there if somebody named the
     place. ``key`` is the plan's key; else it is in ``key_file``, or in the state folder. ``source`` is where the input
-    is if the plan does not name a file.
+    is if the plan does not name a file. Nothing of it is shown: with the key anyone can try out who is in the input.
     """
 
     plan: Plan
@@ -144,6 +144,9 @@ class PlanToApply(msgspec.Struct, frozen=True):
     key: bytes | None = None
     key_file: str | None = None
     source: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.plan.digest[:16]}>"
 
 
 def apply(

@@ -10,6 +10,7 @@ import click
 
 from privacy_toolkit.cli.options import (
     CommandOptions,
+    FiniteRange,
     execution_options,
     input_of,
     input_options,
@@ -87,7 +88,7 @@ def apply_command(**options: Any) -> int:
 @click.option("--once", is_flag=True, help="End when nothing is left for this worker.")
 @click.option("--seal", is_flag=True, help="Write the pack of a run that ended, where the signing key is.")
 @click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
-@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second, of all.")
+@click.option("--rate", metavar="N", type=FiniteRange(min=0, min_open=True), help="Requests per second, of all.")
 @click.option(
     "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
 )

@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 
 from privacy_toolkit.cli.options import (
     CommandOptions,
+    FiniteRange,
     api_option,
     dry_option,
     event_api_option,
@@ -201,7 +202,7 @@ def holders(**options: Any) -> int:
 @click.option(
     "--low", metavar="N", type=click.IntRange(min=1), help="Exit with 3 if fewer than N customers can get one."
 )
-@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second.")
+@click.option("--rate", metavar="N", type=FiniteRange(min=0, min_open=True), help="Requests per second.")
 @click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
 @input_options
 @settings_options
@@ -230,7 +231,7 @@ def pool(**options: Any) -> int:
 @click.option("--out", metavar="FILE", help="Write who has redeemed which coupon to FILE: .csv or .parquet.")
 @_carry
 @safe_option
-@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second.")
+@click.option("--rate", metavar="N", type=FiniteRange(min=0, min_open=True), help="Requests per second.")
 @click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
 @input_options
 @settings_options

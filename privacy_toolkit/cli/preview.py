@@ -196,7 +196,7 @@ def preview(plan: Plan, settings: Settings) -> None:
     if rows.rejected:
         say(f"  REFUSED   {count(rows.rejected, 'row')}: nobody will act on {'it' if rows.rejected == 1 else 'them'}")
         say(f"            {', '.join(f'{n:,} {reason}' for reason, n in rows.rejected_by_reason.items())}")
-        say("            privacy-toolkit inspect shows them, row by row. The run ends with exit code 3,")
+        say(f"            {_inspection(plan)} shows them, row by row. The run ends with exit code 3,")
         say(f"            unless they are accepted as they are: --accept-rejected {rows.rejected}")
     if plan.exclusions is not None or rows.held:
         say(f"  On hold   {_held(plan)}")
@@ -214,6 +214,14 @@ def preview(plan: Plan, settings: Settings) -> None:
     pace = f"{settings.rate:g} a second at most, {settings.concurrency} in flight"
     say(f"  Pace      {pace}; {spell_duration(seconds)} or more")
     say(f"  Plan      sha256 {plan.digest[:16]}…")
+
+
+def _inspection(plan: Plan) -> str:
+    """The command that judges the rows of the input as this plan did."""
+    if declaration(plan.job).has_clock:
+        return "privacy-toolkit inspect"
+    api = plan.parameters.get("api", "v2")
+    return f"privacy-toolkit inspect --as {plan.job}{'' if api == 'v2' else f' --api {api}'}"
 
 
 def _show_settings(settings: Settings) -> None:
@@ -291,7 +299,8 @@ _TOGETHER: Final = ("rows_at_once", "requests_at_once", "at_once")
 def asked(plan: Plan) -> Iterator[tuple[str, str]]:
     """What a plan asks for besides its input, for people: names with words."""
     for name, value in plan.parameters.items():
-        if value is not None and value is not False and name not in _TOGETHER:
+        is_asked = value is not None and value is not False and (value != 0 or not name.startswith("codes_"))
+        if is_asked and name not in _TOGETHER:
             label, words = PARAMETERS.get(name, (name.replace("_", " ").capitalize(), "{}"))
             yield label, words.format(str(value) if name == "seed" else _said(value))
     rows, requests = (int(plan.parameters.get(name) or 0) for name in _TOGETHER[:2])

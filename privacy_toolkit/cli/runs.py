@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.options import (
+    FiniteRange,
     execution_options,
     plan_options,
     safe_option,
@@ -128,7 +129,7 @@ def resume(**options: Any) -> int:
 
 @runs_command.command("watch")
 @_run
-@click.option("--every", metavar="SECONDS", type=click.FloatRange(min=0.1), default=2.0, help="Between two looks [2].")
+@click.option("--every", metavar="SECONDS", type=FiniteRange(min=0.1), default=2.0, help="Between two looks [2].")
 @settings_options
 def watch_run(**options: Any) -> int:
     """Watch a run that a process works on, here or elsewhere, until nobody does; ends with the run's exit code.
@@ -177,7 +178,7 @@ def stop_run(**options: Any) -> int:
 
 @runs_command.command("tune")
 @_run
-@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second, of all.")
+@click.option("--rate", metavar="N", type=FiniteRange(min=0, min_open=True), help="Requests per second, of all.")
 @click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight, of each worker.")
 @settings_options
 def tune_run(**options: Any) -> int:
@@ -476,11 +477,12 @@ def _told(line: dict[str, Any]) -> str:
     if line["subjects"] is None:
         return f"{line['run_id']}  {line['verdict']:<11}"
     due = f"  due {line['due_on']}" if line["due_on"] else ""
-    refused = f"  {line['rejected']:,} rows REFUSED" if line["rejected"] else ""
+    refused = f"  {count(line['rejected'], 'row')} REFUSED" if line["rejected"] else ""
     if "purged_at" in line:
         due, refused = f"  purged on {line['purged_at'][:10]}: its ids are gone", ""
     overdue = f"  {line['overdue']:,} OVERDUE" if line["overdue"] else ""
+    noun = "subject " if line["subjects"] == 1 else "subjects"
     return (
-        f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"
+        f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} {noun}{line['open']:>12,} open"
         f"  {line['target']}{due}{overdue}{refused}"
     )

@@ -466,7 +466,7 @@ def _going_on(summary: Summary, resume: str) -> NextStep:
     if what is not None:
         return NextStep(command="privacy-toolkit doctor", when=f"{what} Then: {resume}")
     is_full = stopped_by in {StopReason.OUTPUT_FAILED, StopReason.JOURNAL_FAILED}
-    first = "First make room where it writes, or fix the permissions. " if is_full else ""
+    first = "First see that it can write there: room on the disk, permissions, the folder itself. " if is_full else ""
     when = f"{first}Next: go on with what is open. Nothing that is settled is done again."
     return NextStep(command=resume, when=when)
 

@@ -175,7 +175,7 @@ def test_what_a_resume_would_not_cure_is_looked_at_first(reason):
 def test_a_resume_after_a_full_disk_comes_after_making_room():
     step = next_step(summary(OPEN, StopReason.OUTPUT_FAILED))
     assert "runs resume" in step.command
-    assert step.when.startswith("First make room")
+    assert step.when.startswith("First see that it can write there")
 
 
 def test_a_run_under_way_says_so():
