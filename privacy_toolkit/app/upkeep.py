@@ -22,7 +22,7 @@ from privacy_toolkit.app.runs import purge
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import open_regular, put_file, read_private
 from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError, count, rfc3339_seconds
-from privacy_toolkit.engine.open_requests import WITHDRAWN, plan_scope
+from privacy_toolkit.engine.open_requests import WITHDRAWN, job_of, plan_scope
 from privacy_toolkit.engine.plan import Summary, summarize
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.evidence.verify.findings import Verification
@@ -361,6 +361,7 @@ def checked(
             yield StateFinding(f"run {run_id}", error.message, error.hint)
     try:
         Chain(state.chain).verify()
+        yield from _gone(state)
     except ChainError as error:
         yield StateFinding("record of packs", error.message, error.hint)
     except OSError as error:
@@ -370,6 +371,19 @@ def checked(
         yield from _checked_packs(settings, packs)
     if not settings.is_in_database and settings.scratch.exists() and (room := free(settings.scratch)) < _ROOM:
         yield StateFinding(str(settings.scratch), f"only {room / 1e9:.1f} GB free", _OTHER_PLACE)
+
+
+def _gone(state: State) -> Iterator[StateFinding]:
+    """Runs of which packs were sealed, and which somebody has removed since: nothing of the toolkit removes one."""
+    there = {*state.run_ids(), *state.ids_set_aside()}
+    sealed = dict.fromkeys(link.run_id for link in state.chain.links())
+    for run_id in sealed:
+        if job_of(run_id) is not None and run_id not in there:
+            yield StateFinding(
+                f"run {run_id}",
+                "sealed a pack, and is not in the state any more: whom it erased or gave a code is not known here.",
+                "Put it back from a backup; if it is damaged, set it aside then and keep its folder.",
+            )
 
 
 def verifier_of(settings: Settings, now: datetime) -> Callable[..., Verification]:

@@ -446,7 +446,8 @@ def check_state(without_packs: bool, **options: Any) -> int:
         lines = [{"where": o.where, "what": o.what, "remedy": o.remedy, "is_wrong": o.is_wrong} for o in found]
         emit_json({"runs": len(state.run_ids()), "findings": lines, "ok": not wrong})
     for one in [] if as_json else found:
-        result(f"{'WRONG' if one.is_wrong else 'note '}  {one.where}: {one.what} {one.remedy}")
+        stop = "" if one.what.endswith(".") else "."
+        result(f"{'WRONG' if one.is_wrong else 'note '}  {one.where}: {one.what}{stop} {one.remedy}")
     if not as_json:
         result(f"{count(len(state.run_ids()), 'run')} read, {count(len(wrong), 'thing')} wrong.")
     return ExitCode.VERIFICATION_FAILED if wrong else ExitCode.SETTLED
