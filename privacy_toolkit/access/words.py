@@ -424,7 +424,7 @@ def check_owner(held: Mapping[str, Any], customer_id: str) -> None:
 
 
 def check_sessions(held: Mapping[str, Any], customer_id: str) -> None:
-    """Refuse a session that is not the customer's, byte for byte, whoever let it pass.
+    """Refuse a session that is not the customer's, byte for byte, no matter who let it pass.
 
     Raises:
         AnswerError: there is one.

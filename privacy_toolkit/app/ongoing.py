@@ -90,7 +90,7 @@ class Ongoing:
         try:
             with service.telling(self._settings, self._host):
                 self._ended = self._work(self._host)
-        except BaseException as error:  # noqa: BLE001 - raised to whoever asks for the result
+        except BaseException as error:  # noqa: BLE001 - raised to anyone who asks for the result
             self._ended = error
         finally:
             self._done.set()

@@ -172,7 +172,7 @@ def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> 
 def sentence_to_confirm(plan: Plan) -> str | None:
     """What confirms a plan: its job's own sentence with how many subjects and where, else yes; None for what reads.
 
-    The number is the one that will be sent: whoever is on hold is not.
+    The number is the one that will be sent: anyone who is on hold is not.
     """
     job = declaration(plan.job)
     if not job.writes:
@@ -413,7 +413,7 @@ def make_folder(path: str) -> Path:
 
 
 def require_file(plan: Plan) -> None:
-    """Make sure that whoever has the plan can read its input again.
+    """Make sure that anyone who has the plan can read its input again.
 
     Raises:
         UsageError: it was standard input.

@@ -309,7 +309,7 @@ _LOOK_EVERY, _TURNS = 0.2, 3
 
 @contextmanager
 def telling(settings: Settings, host: Host) -> Iterator[None]:
-    """Whoever waits for a word of a run hears of it too if it came to nothing."""
+    """Anyone who waits for a word of a run hears of it too if it came to nothing."""
     try:
         yield
     except ToolkitError as error:
@@ -404,7 +404,7 @@ class _Carrying:
         state = self.duty.state
         self.duty.host.sealing()
         if declaration(job).erases:
-            with self._going_on(), state.suppression() as listed:  # whoever was erased stays erased
+            with self._going_on(), state.suppression() as listed:  # anyone who was erased stays erased
                 catch_up(listed, state)
         with state.open(self.run_id) as journal:
             with self._going_on():
@@ -497,7 +497,7 @@ class _Carrying:
         return plan.job
 
     def _begun(self, journal: OpenRun, before: Summary) -> None:
-        """What whoever begins or resumes a run does, and none of those who join it."""
+        """What anyone who begins or resumes a run does, and none of those who join it."""
         settings, plan = self.duty.settings, before.plan
         if self.duty.execution.accept_rejected is not None and before.rejected_unaccepted:
             journal.accept_rejected(self._acceptance(before.rejected))
@@ -526,7 +526,7 @@ class _Carrying:
             self.trouble.append(error)
 
     def _end(self, journal: OpenRun, summary: Summary | None = None) -> RunResult:
-        """How the run stands; whoever is to be told is told."""
+        """How the run stands; anyone who is to be told is told."""
         error = explained(self.trouble[0]) if self.trouble else None
         ended = replace(
             result_of(journal, self.folder, summary),

@@ -461,8 +461,8 @@ def copy_state(folder: str, address: str | None, **options: Any) -> int:
     """Copy the state folder DIR into the empty state at ADDRESS: runs, list of erased customers, codes, chain, answers.
 
     What was copied is compared with what it came from. A folder with a run at work is refused, and so is a state that
-    has runs. With a signing key the runs are ordered as they are. Afterwards the folder seems a copy to whoever works
-    with it, since both at once would send things twice. Packs stay where they are.
+    has runs. With a signing key the runs are ordered as they are. Afterwards the folder seems a copy to anyone who
+    works with it, since both at once would send things twice. Packs stay where they are.
     """
     from privacy_toolkit.engine.approval import hand_of, order_by
     from privacy_toolkit.engine.plan import plan_of

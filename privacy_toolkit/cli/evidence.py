@@ -425,7 +425,7 @@ def suppression_command() -> None:
 def export_list(**options: Any) -> int:
     """Write the list to FILE for another machine, and its keys to another file: hand them over by different ways.
 
-    Whoever has both can test whether somebody they know of was erased; whoever has one of them can't.
+    Anyone who has both can test whether somebody they know of was erased; anyone who has one of them can't.
     """
     from privacy_toolkit.engine.planning import catch_up
     from privacy_toolkit.jobs import jobs_that

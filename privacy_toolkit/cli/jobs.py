@@ -86,7 +86,7 @@ _budget = click.option(
     "--max-per-coupon",
     metavar="N",
     type=click.IntRange(min=0),
-    help="At most N customers may have any one coupon reserved, whoever reserved it.",
+    help="At most N customers may have any one coupon reserved, no matter who reserved it.",
 )
 
 _out = click.option(

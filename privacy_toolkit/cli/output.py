@@ -131,7 +131,7 @@ def say(text: str = "", *, alarming: bool = False) -> None:
 def result(text: str) -> None:
     """Print a result for people (stdout). Whatever of it would steer a terminal is escaped, but for line ends.
 
-    Where whoever read it has gone, as with ``| head -1``, the command goes on: its exit code says what it found.
+    Where anyone who read it has gone, as with ``| head -1``, the command goes on: its exit code says what it found.
 
     Raises:
         UsageError: it can't be written.
@@ -195,7 +195,7 @@ def unwritten(error: BaseException) -> UsageError | None:
 def emit_line(value: dict[str, Any]) -> None:
     """Print one of the JSON objects of ``--format jsonl``, in ASCII: nothing in it steers a terminal (stdout).
 
-    Where whoever read them has gone, they have enough of them: the command ends, with exit code 0.
+    Where anyone who read them has gone, they have enough of them: the command ends, with exit code 0.
 
     Raises:
         UsageError: it can't be written.

@@ -52,7 +52,7 @@ _OWN_GROUNDS = {
 
 
 class Terminal:
-    """The person at the terminal, or whoever started the command without one."""
+    """The person at the terminal, or the one who started the command without one."""
 
     def __init__(self, options: CommandOptions, settings: Settings | None = None) -> None:
         self._options = options

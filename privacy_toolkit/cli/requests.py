@@ -450,9 +450,9 @@ def _not_counted(run: NotCounted) -> str:
 def patrol_command(**options: Any) -> int:
     """Look whether those who were erased are still gone, after the days that [patrol] names: 1, 7, 30 and 90.
 
-    It only reads. Each look is a run with a pack of its own, which names the pack that it rechecks; whoever is visible
-    again stands as reappeared, and is looked at by each patrol until gone. RUN looks at those of one run now. Once a
-    run is purged nobody knows whom it erased: a list of yours says whom to look at (--list).
+    It only reads. Each look is a run with a pack of its own, which names the pack that it rechecks; anyone who is
+    visible again stands as reappeared, and is looked at by each patrol until gone. RUN looks at those of one run now.
+    Once a run is purged nobody knows whom it erased: a list of yours says whom to look at (--list).
 
     Exit code 3: somebody reappeared or could not be read, or a journal can't be read.
     """
@@ -521,7 +521,7 @@ def _patrol(order: PatrolOrder, settings: Settings, execution: CommandOptions, *
     host = Terminal(execution, settings)
     with telling(settings, host), host.whole():
         done = patrol(order, settings, execution, host, microseconds)
-    if not done.results:  # whoever waits for a word hears that there was nothing to do
+    if not done.results:  # anyone who waits for a word hears that there was nothing to do
         failed(settings, done.exit_code, Means(say=say))
     if notify:
         patrolled(settings, totals_of(done), Means(say=say))

@@ -153,10 +153,10 @@ def watch_run(**options: Any) -> int:
 
 @runs_command.command("stop")
 @_run
-@click.option("--because", metavar="TEXT", default="", help="Why, for whoever started it; no personal data.")
+@click.option("--because", metavar="TEXT", default="", help="Why, for anyone who started it; no personal data.")
 @settings_options
 def stop_run(**options: Any) -> int:
-    """Ask whoever works on a run to stop, here or elsewhere: what is in flight is finished, and it can be resumed."""
+    """Ask those who work on a run to stop, here or elsewhere: what is in flight is finished, and it can be resumed."""
     from privacy_toolkit.app.workers import ask_to_stop, moment_of
 
     as_json, name, why = options.pop("as_json"), options.pop("run"), options.pop("because").strip()
@@ -234,8 +234,8 @@ def _tuned(options: dict[str, Any], **change: Any) -> int:
 def undo(**options: Any) -> int:
     """Release what a run of reserve or assign reserved, and give the codes back: a run of its own.
 
-    Only what RUN reserved itself. Who has redeemed the coupon, or may have, keeps it; so does whoever got it by a later
-    run. Codes that were assigned are free again once nothing of this run is open. RUN can't be resumed afterwards.
+    Only what RUN reserved itself. Who has redeemed the coupon, or may have, keeps it; so does anyone who got it by a
+    later run. Codes that were assigned are free again once nothing of this run is open. RUN can't be resumed then.
     """
     from privacy_toolkit.inputs.files import STDIN
     from privacy_toolkit.journal.state import existing_state

@@ -160,7 +160,7 @@ class TuneAsked(msgspec.Struct, frozen=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """That the operator accepted so many refused ``rows``: ``at`` is microseconds, the key is whoever's was set."""
+    """That the operator accepted so many refused ``rows``: ``at`` is microseconds, the key is the one that was set."""
 
     at: int
     rows: int

@@ -5,7 +5,7 @@ between ``begin_execution`` and ``end_execution``, written like a ``RunWriter``.
 SQL, no file of the store, no row by position. ``state`` opens a store by its address.
 
 Work on a run is done through a ``Lease``, which ``OpenRun.lease`` gives: its number is greater than any before it, so
-that it fences whoever holds an older one. A store for one machine gives the only one there is (``lease.SoleLease``),
+that it fences anyone who holds an older one. A store for one machine gives the only one there is (``lease.SoleLease``),
 which owns all pages and can't be lost. A store for many gives one to each execution; what one claims is nobody else's
 until it ends, or is fenced because its lease ran out. ``intend`` returns once its notes are durable and raises where
 they can't be, so a lost lease is one more reason why nothing may be sent. No method takes or gives a place on this

@@ -165,7 +165,7 @@ class MemoryAssignedCodes:
     ) -> None:
         """Keep which customers get which codes, all or none.
 
-        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: who had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile.

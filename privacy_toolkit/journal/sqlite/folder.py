@@ -486,7 +486,7 @@ class StateFolder:
         return [*found, *(f"runs/{run_id}/{JOURNAL_FILE}" for run_id in self.run_ids())]
 
     def copy_of(self, name: str, building: Path) -> Path:
-        """A file as it is at one moment, whoever writes to it: a database is copied to ``building``, by SQLite itself.
+        """A file as it is at one moment, no matter who writes: a database is copied to ``building``, by SQLite itself.
 
         Raises:
             DamagedError: it is the journal of a run, and not what was written to it.

@@ -236,7 +236,7 @@ def test_commands_are_about_the_state_that_is_shown_and_quoted(desk):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_cleanly_by_a_signal_whoever_is_connected(number, tmp_path):
+def test_it_ends_cleanly_by_a_signal_anyone_who_is_connected(number, tmp_path):
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/opened\n')
     browser.chmod(0o700)
