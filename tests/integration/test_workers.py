@@ -1,4 +1,4 @@
-"""Workers: runs that are left to them are done by somebody, anyone who is stopped or dies, and schedules are kept."""
+"""Workers: runs that are left to them are done by somebody, no matter who stops or dies, and schedules are kept."""
 
 import json
 import os

@@ -182,7 +182,7 @@ def test_without_the_confirmation_of_cuts_the_same_steps_exceed_the_rate():
     assert played(confirms=False) > 100.0
 
 
-def test_anyone_who_has_a_share_keeps_it_and_anyone_who_has_waited_longest_comes_next():
+def test_anyone_who_has_a_share_keeps_it_and_the_one_who_has_waited_longest_comes_next():
     holders = [
         ShareHolder(1, math.inf, since=5.0),
         ShareHolder(2, math.inf, in_use=25.0, since=9.0),

@@ -38,7 +38,7 @@ def test_page_fits_on_a_screen_of_80_columns_and_is_plain_text(arguments):
 @pytest.mark.parametrize("arguments", ALL)
 def test_page_says_what_the_pack_does_not_prove(arguments):
     page = words(text(*arguments))
-    for claim in ("holds no other copy", "anyone who signed is honest", "unless another party has stamped them"):
+    for claim in ("holds no other copy", "whoever signed is honest", "unless another party has stamped them"):
         assert claim in page
 
 
