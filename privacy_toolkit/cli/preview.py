@@ -302,6 +302,7 @@ def asked(plan: Plan) -> Iterator[tuple[str, str]]:
         is_asked = value is not None and value is not False and (value != 0 or not name.startswith("codes_"))
         if is_asked and name not in _TOGETHER:
             label, words = PARAMETERS.get(name, (name.replace("_", " ").capitalize(), "{}"))
+            value = "any patrol" if (name, value) == ("reappeared", "all") else value
             yield label, words.format(str(value) if name == "seed" else _said(value))
     rows, requests = (int(plan.parameters.get(name) or 0) for name in _TOGETHER[:2])
     if rows:
