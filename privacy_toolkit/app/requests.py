@@ -484,6 +484,8 @@ def _take_over(state: State, run: _Known, later: Sequence[_Known]) -> None:
         no_refusal = _held_otherwise(journal)
         wanted = (one for one in unfinished if one[0] not in no_refusal)
         held = set(journal.ids({Outcome.ON_HOLD})) - no_refusal
+        if not (held or run.summary.open or run.summary.failed):
+            return  # such as a night of which earlier exports had answered everybody
         while some := {id_: (seq, days) for id_, seq, days in islice(wanted, BATCH)}:
             for other in later if some else ():
                 with state.open(other.summary.run_id) as there:

@@ -302,8 +302,7 @@ def asked(plan: Plan) -> Iterator[tuple[str, str]]:
         is_asked = value is not None and value is not False and (value != 0 or not name.startswith("codes_"))
         if is_asked and name not in _TOGETHER:
             label, words = PARAMETERS.get(name, (name.replace("_", " ").capitalize(), "{}"))
-            value = "any patrol" if (name, value) == ("reappeared", "all") else value
-            yield label, words.format(str(value) if name == "seed" else _said(value))
+            yield label, words.format(_said(name, value))
     rows, requests = (int(plan.parameters.get(name) or 0) for name in _TOGETHER[:2])
     if rows:
         yield "Together", f"{count(rows, 'row')} in {count(requests, 'request')}"
@@ -315,11 +314,13 @@ def asked(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "Output", quoted(str(plan.out))
 
 
-def _said(value: object) -> str:
+def _said(name: str, value: object) -> str:
     """The value of a parameter; of a digest its beginning, as of that of the plan."""
+    if name == "reappeared" and value == "all":
+        return "any patrol"
     if value is True:
         return "yes"
-    if isinstance(value, int):
+    if isinstance(value, int) and name != "seed":
         return f"{value:,}"
     text = str(value)
     return f"sha256 {text[:16]}…" if re.fullmatch("[0-9a-f]{64}", text) else text
