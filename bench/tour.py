@@ -3,7 +3,7 @@
 Every command is typed as a person would type it, and written down with what it printed. ``tour/tour.md`` is the story,
 next to everything that came of it. Thirty days later comes at once: a patrol is asked for as of that day, and says so.
 
-``ACTS`` are the parts of the tour, each a function that gets the ``Tour``: whoever adds another one adds it there.
+``ACTS`` are the parts of the tour, each a function that gets the ``Tour``: anyone who adds another one adds it there.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def dpo(tour: Tour) -> None:
 
 
 def _to_a_signed_report(tour: Tour) -> list[str]:
-    """Six commands and one file written by hand: the API key. Whoever was erased, in input order."""
+    """Six commands and one file written by hand: the API key. Those who were erased, in input order."""
     tour.chapter(
         "From nothing to a signed report",
         f"Two workbooks have come: `Anfragen.xlsx` with {tour.customers:,} customers who want to be erased, and"
@@ -561,7 +561,7 @@ def _in_the_evening(play: Campaigns, run_id: str) -> None:
     tour.chapter(
         "In the evening",
         f"{len(play.redeemed)} customers have redeemed their code in the shop. Then it turns out that the mail named"
-        " the wrong discount: the campaign is taken back, and whoever redeemed keeps theirs.",
+        " the wrong discount: the campaign is taken back, and anyone who redeemed keeps theirs.",
     )
     for customer, code in play.redeemed.items():
         redeem(tour.sandbox.base_url, customer, code)
@@ -656,7 +656,7 @@ def _go_on(tour: Tour) -> None:
         tour.type("runs", "resume", "latest", *_fast(tour), expect=(0, 3))
 
 
-# Act three: a night, and whoever is on call.
+# Act three: a night, and the person on call.
 
 #: Rows that name nobody: each has to be seen in what the person on call sees.
 REFUSED = (" ", "")
@@ -716,7 +716,7 @@ def _night(tour: Tour, wanted: int, parts: ExitStack) -> None:
     _check_log(tour, wanted)
     watch.in_the_morning()
     tour.note(
-        "Nothing is open, and two rows named nobody: whoever is on call looks at them, and accepts them as they are."
+        "Nothing is open, and two rows named nobody: the person on call looks at them, and accepts them as they are."
     )
     tour.type("runs", "show", "latest", expect=(0, 3))
     tour.type("runs", "resume", "latest", "--accept-rejected", f"{len(REFUSED)}")
@@ -728,7 +728,7 @@ def _night(tour: Tour, wanted: int, parts: ExitStack) -> None:
 
 @contextmanager
 def _console(tour: Tour) -> Iterator[Visitor]:
-    """Run the console as its users do; whoever opened the address that it printed."""
+    """Run the console as its users do; anyone who opened the address that it printed."""
     tour.told.append("```\n$ privacy-toolkit console\n```\n")
     with subprocess.Popen(
         [*PROGRAM, "console"], cwd=tour.folder, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -737,7 +737,7 @@ def _console(tour: Tour) -> Iterator[Visitor]:
             url = process.stdout.readline().decode().strip() if process.stdout else ""
             stranger = Visitor(url)
             yield Visitor(url).enter()
-            _held("the console, to whoever comes with an address that was used", stranger.ask("/?token=")[0], 401)
+            _held("the console, to anyone who comes with an address that was used", stranger.ask("/?token=")[0], 401)
         finally:
             process.send_signal(signal.SIGINT)
     _held("exit code of the console", process.returncode, 0)

@@ -35,7 +35,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the settings nor the state of whoever runs the tests has a part in them; subprocesses inherit this."""
+    """Neither the settings nor the state of the one who runs the tests has a part in them, nor in subprocesses."""
     for name in list(os.environ):
         if name.startswith("PRIVACY_TOOLKIT_") or name.upper() in PROXIES:
             monkeypatch.delenv(name)

@@ -18,9 +18,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
 from privacy_toolkit.access.page import visible
-from privacy_toolkit.access.words import LANGUAGES, PLACEHOLDER, Texts, language, said_in
+from privacy_toolkit.access.words import PLACEHOLDER, Texts, language, said_in
 from privacy_toolkit.core.durable import put_folder, read_toml, write_files
-from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.core.model import LANGUAGES, UsageError
 from privacy_toolkit.core.privacy import templates_folder
 
 T = TypeVar("T")

@@ -353,7 +353,7 @@ _OBJECT: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z]+-[0-9a-f]+/[0-9a-f]{16,64}
 class PackageObjects:
     """The packages of one run in object storage.
 
-    ``draw`` gives 16 hexadecimal digits for each putting: whoever puts the same package again, in another process or
+    ``draw`` gives 16 hexadecimal digits for each putting: anyone who puts the same package again, in another process or
     later, overwrites nothing. Which one counts is for the journal to say.
     """
 
@@ -384,7 +384,7 @@ class PackageObjects:
     def sweep(self, named: Callable[[], Collection[str] | None]) -> int:
         """Remove the packages of this run that nothing names; how many. ``named`` gives None while anybody works on it.
 
-        It is asked only after they were listed: whoever begins later puts nothing that is in the list.
+        It is asked only after they were listed: anyone who begins later puts nothing that is in the list.
 
         Raises:
             DeliveryError: they can't be listed or removed.

@@ -15,12 +15,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from privacy_toolkit.core.durable import read_toml
-from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
+from privacy_toolkit.core.model import LANGUAGES, ExitCode, ToolkitError, UsageError
 from privacy_toolkit.talonone.inventory import SESSIONS
 
 # Our words: all files have the same keys.
-
-LANGUAGES: Final = ("en", "de", "fr", "es")
 
 
 class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -426,7 +424,7 @@ def check_owner(held: Mapping[str, Any], customer_id: str) -> None:
 
 
 def check_sessions(held: Mapping[str, Any], customer_id: str) -> None:
-    """Refuse a session that is not the customer's, byte for byte, whoever let it pass.
+    """Refuse a session that is not the customer's, byte for byte, no matter who let it pass.
 
     Raises:
         AnswerError: there is one.

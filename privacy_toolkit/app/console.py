@@ -248,6 +248,7 @@ class Console:
             is_first=before is None,
             older=lines[-1]["run_id"] if ids[RUNS_LISTED:] else None,
             unreadable=sum("error" in line for line in lines),
+            set_aside=state.ids_set_aside(),
             overdue=sum(line["overdue"] or 0 for line in lines),
             start=self._command("Runs are begun in a terminal, such as:", "privacy-toolkit erase requests.csv"),
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
@@ -18,7 +19,16 @@ from privacy_toolkit.app import runs, service, workers
 from privacy_toolkit.app.plans import is_confirmed, sentence_to_confirm
 from privacy_toolkit.app.work import Host, RunResult
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
-from privacy_toolkit.core.model import ExitCode, RefusedError, StopReason, ToolkitError, UsageError, Verdict, explained
+from privacy_toolkit.core.model import (
+    LANGUAGES,
+    ExitCode,
+    RefusedError,
+    StopReason,
+    ToolkitError,
+    UsageError,
+    Verdict,
+    explained,
+)
 from privacy_toolkit.engine.approval import hand_of
 from privacy_toolkit.engine.limits import Event, Listener, PaceChanged, Stop, Working
 from privacy_toolkit.engine.plan import Plan, Summary, summarize
@@ -80,7 +90,7 @@ class Ongoing:
         try:
             with service.telling(self._settings, self._host):
                 self._ended = self._work(self._host)
-        except BaseException as error:  # noqa: BLE001 - raised to whoever asks for the result
+        except BaseException as error:  # noqa: BLE001 - raised to anyone who asks for the result
             self._ended = error
         finally:
             self._done.set()
@@ -280,7 +290,7 @@ class Run:
         Raises:
             UsageError: there is no pack, or the list can't be used.
         """
-        pack, listed = self.pack, Path(signers) if signers else self._settings.trust.allowed_signers
+        pack, listed = self.pack, path_of(signers) if signers else self._settings.trust.allowed_signers
         if pack is None:
             raise UsageError(f"Run {self.id} has no pack.", "Write one with report().")
         trust = Trust(None if listed is None else AllowedSigners.read(listed), service.moment(self._clock))
@@ -324,7 +334,9 @@ class Run:
         from privacy_toolkit.app.requests import LetterOrder, write_letters  # noqa: PLC0415 - only where it is asked for
 
         _check_language(lang)
-        order = LetterOrder(out=Path(out), templates=Path(templates), lang=lang, with_open=with_open, unsent=unsent)
+        order = LetterOrder(
+            out=path_of(out), templates=path_of(templates), lang=lang, with_open=with_open, unsent=unsent
+        )
         return write_letters(self._state(), self.id, order, self._today())
 
     def record_sent(self, ids: Sequence[str] | None = None, *, on: date | None = None) -> tuple[int, int]:
@@ -342,7 +354,9 @@ class Run:
         from privacy_toolkit.app.requests import record_sent  # noqa: PLC0415 - only where it is asked for
 
         today = self._today()
-        return record_sent(self._state(), self.id, None if ids is None else _listed(ids), on or today, today)
+        return record_sent(
+            self._state(), self.id, None if ids is None else _listed(ids), checked_day(on) or today, today
+        )
 
     def withdraw(self, ids: Sequence[str], *, restored: bool = False) -> int:
         """Take people out whose requests were withdrawn, all or none, and write the pack again; how many.
@@ -372,7 +386,9 @@ class Run:
             UsageError: the file can't be written, or erasures are asked for of a run that erases nobody.
             RefusedError: the run was purged.
         """
-        return runs.write_outcomes(self._state(), self.id, str(out), confirmed=confirmed, guard=spreadsheet_safe)
+        return runs.write_outcomes(
+            self._state(), self.id, str(path_of(out)), confirmed=confirmed, guard=spreadsheet_safe
+        )
 
     def receipt(
         self, id_: str, out: Path | str, *, row: int | None = None, lang: str = "en", notice: Path | str | None = None
@@ -393,14 +409,14 @@ class Run:
         """
         from privacy_toolkit.evidence import receipts  # noqa: PLC0415 - only where it is asked for
 
-        ((id_,), folder) = _listed([id_]), Path(out)
+        ((id_,), folder) = _listed([id_]), path_of(out)
         if self.pack is None:
             raise UsageError(f"Run {self.id} has no pack.", "Write one with report().")
         _check_language(lang)
         link = receipts.read_link(self.pack)
         receipts.check_free(folder)
         with self._state().open(self.id) as journal:
-            page = receipts.page_for(journal, lang, Path(notice) if notice else None)
+            page = receipts.page_for(journal, lang, path_of(notice) if notice else None)
             receipt = receipts.receipt_of(journal, self.pack, link.head(), id_, row)
         receipts.write_receipt(receipt, link, folder, page)
         return folder
@@ -414,7 +430,7 @@ class Run:
             RefusedError: that was not said, or the run is under way; nothing was done.
             JournalError: something is left; the message says what and where.
         """
-        if confirm.strip() != runs.sentence_to_purge(self.id):
+        if str(confirm).strip() != runs.sentence_to_purge(self.id):
             raise RefusedError(
                 "That needs a confirmation. Nothing was done.",
                 f'Give it with confirm="{runs.sentence_to_purge(self.id)}"',
@@ -431,8 +447,6 @@ class Run:
 
 
 def _check_language(lang: str) -> None:
-    from privacy_toolkit.access.words import LANGUAGES  # noqa: PLC0415 - only where words are asked for
-
     if lang not in LANGUAGES:
         raise UsageError("There are no words in that language.", f"The languages are: {', '.join(LANGUAGES)}.")
 
@@ -522,13 +536,13 @@ class Backstage:
             self._changed.notify_all()
 
 
-def check_confirmed(plan: Plan, given: str | None) -> None:
+def check_confirmed(plan: Plan, given: Any) -> None:
     """Make sure that a plan is confirmed.
 
     Raises:
         RefusedError: it is not; nothing was sent.
     """
-    if not is_confirmed(plan, given):
+    if not (given is None or isinstance(given, str)) or not is_confirmed(plan, given):
         raise RefusedError(
             "That is not the confirmation of this plan. Nothing was sent.",
             f'It is: confirm="{sentence_to_confirm(plan)}"',
@@ -541,6 +555,44 @@ def microseconds(clock: Callable[[], int] = time.time_ns) -> int:
     return clock() // 1000
 
 
-def text_of(path: Path | str | None) -> str | None:
-    """A path as text."""
-    return None if path is None else str(path)
+def text_of(path: Any) -> str | None:
+    """A path as text, as ``path_of`` takes it; None stays None."""
+    return None if path is None else str(path_of(path))
+
+
+def path_of(path: Any) -> Path:
+    """A path, by what the caller gave for it.
+
+    Raises:
+        UsageError: it is none. What it is is not shown: a data frame would show what it holds.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(
+            f"A {type(path).__name__} is no path.", "Give a text or a pathlib.Path. Only the rows may be a data frame."
+        )
+    return Path(path)
+
+
+def checked_day(day: Any) -> date | None:
+    """A day that the caller gave, None if none was.
+
+    Raises:
+        UsageError: it is no day, or one with a time.
+    """
+    if day is not None and (not isinstance(day, date) or isinstance(day, datetime)):
+        raise UsageError("A day is a datetime.date here.", "Such as datetime.date(2026, 12, 31).")
+    return day
+
+
+def checked_number(name: str, number: Any, least: int, most: int | None = None) -> int | None:
+    """A whole number that the caller gave, None if none was.
+
+    Raises:
+        UsageError: it is none, or too small or too large.
+    """
+    if number is None:
+        return None
+    is_whole = isinstance(number, int) and not isinstance(number, bool)
+    if not is_whole or number < least or (most is not None and number > most):
+        raise UsageError(f"{name} is a whole number from {least} {'on' if most is None else f'to {most}'}.")
+    return int(number)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings, is_object_address
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, put_file, read_regular
-from privacy_toolkit.core.model import OF_EARLIER_RUNS, UsageError, count
+from privacy_toolkit.core.model import LANGUAGES, OF_EARLIER_RUNS, UsageError, count
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.engine.approval import (
     Given,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _CHOICES: Final[Mapping[str, tuple[str | None, ...]]] = {
     "api": ("v1", "v2", "v3"),
-    "lang": ("en", "de", "fr", "es"),
+    "lang": LANGUAGES,
     "preset": (None, *PRESETS),
 }
 _LEAST: Final[Mapping[str, int | None]] = {"max_per_coupon": 0, "keep_days": 1, "seed": None}
@@ -172,7 +172,7 @@ def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> 
 def sentence_to_confirm(plan: Plan) -> str | None:
     """What confirms a plan: its job's own sentence with how many subjects and where, else yes; None for what reads.
 
-    The number is the one that will be sent: whoever is on hold is not.
+    The number is the one that will be sent: anyone who is on hold is not.
     """
     job = declaration(plan.job)
     if not job.writes:
@@ -413,7 +413,7 @@ def make_folder(path: str) -> Path:
 
 
 def require_file(plan: Plan) -> None:
-    """Make sure that whoever has the plan can read its input again.
+    """Make sure that anyone who has the plan can read its input again.
 
     Raises:
         UsageError: it was standard input.

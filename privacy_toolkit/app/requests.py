@@ -239,6 +239,7 @@ def _wanted(observed: Observed, plan: Plan, order: LetterOrder) -> str | None:
 _SAY_GONE: Final = frozenset({"erased", "nothing_held"})
 _ABSENT: Final = Outcome.NOTHING_HELD
 _SAY_OPEN: Final = frozenset({"open", "extended"})
+_SAY_NOT_DONE: Final = _SAY_OPEN | {"refused"}
 
 
 class _Overtaken(msgspec.Struct, frozen=True):
@@ -253,26 +254,32 @@ class _Overtaken(msgspec.Struct, frozen=True):
     is_placed: Callable[[str], bool]
     #: Who of an erasure was erased by another run.
     erased: Mapping[str, EarlierErasure]
-    #: Who of those on hold had their request carried out by a later run.
-    lifted: Collection[str]
 
     @classmethod
     def of(cls, state: State, run_id: str, plan: Plan, today: date) -> _Overtaken:
         runs, _ = _known_runs(state)
         run = next((one for one in runs if one.summary.run_id == run_id), None)  # None: nobody asked for it again
         later = [] if run is None else [one for one in runs[runs.index(run) + 1 :] if one.kind == run.kind]
-        if run is not None and (run.summary.open or run.summary.failed):
+        if run is not None and run.may_go_on:
             _take_over(state, run, later)
         is_placed = placed(plan.out, run_id) if declaration(plan.job).packages and plan.out else lambda _: True
         scope, erases = plan_scope(plan), declaration(plan.job).erases
         erased = erased_before(state, scope, run_id) if erases and run and run.summary.totals.get(_ABSENT) else {}
-        lifted = _lifted(state, run_id, later)
-        return cls(today, seen_again(state, scope), run.taken_over if run else {}, is_placed, erased, lifted)
+        return cls(today, seen_again(state, scope), run.taken_over if run else {}, is_placed, erased)
 
     def erased_on(self, observed: Observed) -> date | None:
         """The day on which another run had erased somebody before nothing was found; None if none is known."""
         found = self.erased.get(observed.subject.id) if observed.state.outcome == _ABSENT else None
         return found.on if found is not None and found.at <= (observed.state.settled_at or 0) else None
+
+    def is_lifted(self, observed: Observed) -> bool:
+        """Whether somebody is on hold here, and a later run has the answer to their request."""
+        return observed.state.outcome == Outcome.ON_HOLD and observed.subject.seq in self.taken_over
+
+    def is_told(self, observed: Observed, on: date) -> bool:
+        """Whether somebody whose request is settled had a letter on a day."""
+        again_on = on_day(self.seen.get(observed.subject.id))  # from then on no letter says of them that all is gone
+        return not self.is_lifted(observed) and (again_on is None or on < again_on)
 
     def by(self, observed: Observed, kind: str) -> str | None:
         """What is so instead of what a letter of this kind would say; None if nothing is known to be."""
@@ -284,20 +291,8 @@ class _Overtaken(msgspec.Struct, frozen=True):
         package = decode_package(observed.result) if kind == "access" else None
         if package is not None and not self.is_placed(package.name):  # the letter is the cover of it
             return PACKAGE_GONE
-        if kind == "refused" and observed.subject.id in self.lifted:  # "we will review this" would be false by now
-            return "taken_over"
-        return "taken_over" if kind in _SAY_OPEN and observed.subject.seq in self.taken_over else None
-
-
-def _lifted(state: State, run_id: str, later: Sequence[_Known]) -> set[str]:
-    """Who is on hold in a run, and whose request a later one of the same job and target has carried out."""
-    with state.open(run_id) as journal:
-        held = set(journal.ids({Outcome.ON_HOLD})) if later else set()
-    lifted: set[str] = set()
-    for other in later if held else ():
-        with state.open(other.summary.run_id) as journal:
-            lifted |= journal.among(held, {Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.DONE})
-    return lifted
+        # "We are working on it" or "we will review this" would be false by now.
+        return "taken_over" if kind in _SAY_NOT_DONE and observed.subject.seq in self.taken_over else None
 
 
 def _index_row(stem: str, kind: str, observed: Observed, facts: LetterFacts) -> tuple[str, ...]:
@@ -340,7 +335,8 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
     """Record that answers were sent on a day; how many, and how many of the run still wait for one.
 
     ``ids`` are those who were sent theirs, whose day is replaced if there is one; None: everybody whose request is
-    settled and who has none recorded, without those whom a patrol had seen again by that day.
+    settled and who has none recorded, without those whom a patrol had seen again by that day, and those on hold whose
+    request a later run has taken over: they have no letter of this run.
 
     Raises:
         UsageError: the day is to come; the run answers nobody's request; an id is not in it, or its request has no
@@ -355,7 +351,7 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
     unanswered: set[str] = set()
     waiting = early = 0
     with _answering(state, run_id) as (journal, plan, secret):
-        seen = seen_again(state, plan_scope(plan)) if wanted is None else {}
+        over = _Overtaken.of(state, run_id, plan, today)
         begun = datetime.fromtimestamp(journal.created_at / 1e6, UTC).year
         for observed in journal.rows():
             id_, outcome = observed.subject.id, Outcome(observed.state.outcome)
@@ -364,13 +360,12 @@ def record_sent(state: State, run_id: str, ids: Sequence[str] | None, on: date, 
                 continue
             name = pseudonym(secret, observed.subject.seq, id_)
             has_none = answers.of(name, outcome) is None
-            again_on = on_day(seen.get(id_))  # from then on no letter says of them that all is gone
-            if (has_none and (again_on is None or on < again_on)) if wanted is None else id_ in wanted:
+            if (has_none and over.is_told(observed, on)) if wanted is None else id_ in wanted:
                 received = _day(observed.request and observed.request.requested_on)
                 settled_on = on_day(observed.state.settled_at)
                 early += settled_on is not None and on < settled_on - _ELSEWHERE
                 sent[name] = SentAnswer(on.isoformat(), outcome.value, received.year if received else begun)
-            waiting += has_none and name not in sent
+            waiting += has_none and name not in sent and not over.is_lifted(observed)
             if wanted is not None:
                 wanted.discard(id_)
     if wanted:
@@ -399,6 +394,11 @@ def _not_recorded(ids: Sequence[str], missing: Collection[str], unanswered: Coll
 # The register.
 
 
+#: What was asked for was done, or there was nothing to do.
+CARRIED_OUT: Final = frozenset({Outcome.ERASED, Outcome.NOTHING_HELD, Outcome.DONE})
+_NOT_CARRIED_OUT: Final = frozenset({Outcome.ON_HOLD, Outcome.FAILED})
+
+
 class _Known(msgspec.Struct):
     """A run that answers requests: its summary, and who of it goes on in a later run, by the subject's number."""
 
@@ -411,6 +411,11 @@ class _Known(msgspec.Struct):
         return self.summary.plan.job, plan_scope(self.summary.plan), self.purged_at
 
     @property
+    def may_go_on(self) -> bool:
+        """Whether it has requests that were not carried out, which a later run may have taken over."""
+        return bool(self.summary.open or self.summary.failed or self.summary.totals.get(Outcome.ON_HOLD))
+
+    @property
     def begun(self) -> date:
         return datetime.fromtimestamp(self.summary.started_at / 1e6, UTC).date()
 
@@ -419,7 +424,8 @@ def register(state: State, today: date, packs: Path | None = None) -> RequestReg
     """Every request over all runs, by run from the oldest on; purged runs with what is left of them.
 
     A request that is open or failed, and that a later run of the same job and target has settled or has open with the
-    same days, is taken over by that run. ``packs`` is the folder in which packs are by default.
+    same days, is taken over by that run. So is one on hold whose refusal nobody has recorded as sent, and that a later
+    run has carried out or has with the same days. ``packs`` is the folder in which packs are by default.
     """
     runs, unreadable = _known_runs(state)
     present = _compared(state, runs)
@@ -429,7 +435,8 @@ def register(state: State, today: date, packs: Path | None = None) -> RequestReg
             yield from _lines(state, run, packs)
 
     purged = [_left(state, run, packs) for run in runs if run.purged_at is not None]
-    return RequestRegister(today=today, lines=lines, purged=purged, unreadable=unreadable)
+    aside = state.ids_set_aside()
+    return RequestRegister(today=today, lines=lines, purged=purged, unreadable=unreadable, set_aside=aside)
 
 
 def _compared(state: State, runs: Sequence[_Known]) -> list[_Known]:
@@ -440,7 +447,7 @@ def _compared(state: State, runs: Sequence[_Known]) -> list[_Known]:
         kin[run.kind].append(run)
     for successors in kin.values():
         for place, run in enumerate(successors):
-            if run.summary.open or run.summary.failed:
+            if run.may_go_on:
                 _take_over(state, run, successors[place + 1 :])
     return present
 
@@ -473,17 +480,28 @@ def _known_runs(state: State) -> tuple[list[_Known], list[str]]:
 
 def _take_over(state: State, run: _Known, later: Sequence[_Known]) -> None:
     with state.open(run.summary.run_id) as journal:
-        unfinished = open_subjects(journal, {*OPEN_OUTCOMES, Outcome.FAILED})
-        while some := {id_: (seq, days) for id_, seq, days in islice(unfinished, BATCH)}:
-            for other in later:
+        unfinished = open_subjects(journal, {*OPEN_OUTCOMES, Outcome.FAILED, Outcome.ON_HOLD})
+        no_refusal = _held_otherwise(journal)
+        wanted = (one for one in unfinished if one[0] not in no_refusal)
+        held = set(journal.ids({Outcome.ON_HOLD})) - no_refusal
+        if not (held or run.summary.open or run.summary.failed):
+            return  # such as a night of which earlier exports had answered everybody
+        while some := {id_: (seq, days) for id_, seq, days in islice(wanted, BATCH)}:
+            for other in later if some else ():
                 with state.open(other.summary.run_id) as there:
-                    settled = there.among(some.keys(), SETTLED_OUTCOMES - {Outcome.FAILED})
-                    if other.summary.open:
-                        for id_, _, days in open_subjects(there, OPEN_OUTCOMES):
-                            if id_ in some and some[id_][1] == days:
-                                settled.add(id_)
+                    settled = there.among(some.keys() - held, SETTLED_OUTCOMES - {Outcome.FAILED})
+                    settled |= there.among(some.keys() & held, CARRIED_OUT)
+                    again = there.among(some.keys(), OPEN_OUTCOMES) | there.among(some.keys() & held, _NOT_CARRIED_OUT)
+                    for id_, _, days in open_subjects(there, OPEN_OUTCOMES | _NOT_CARRIED_OUT) if again else ():
+                        if id_ in again and some[id_][1] == days:
+                            settled.add(id_)
                 for id_ in settled:
                     run.taken_over[some.pop(id_)[0]] = other.summary.run_id
+
+
+def _held_otherwise(journal: OpenRun) -> set[str]:
+    """Who is on hold in a run without a refusal, such as after a withdrawal: that is no request that goes on."""
+    return {entry.subject.id for entry in journal.entries({Outcome.ON_HOLD}) if entry.state.hold_reason in NO_REFUSAL}
 
 
 def _lines(state: State, run: _Known, packs: Path | None = None) -> Iterator[RequestLine]:
@@ -496,6 +514,8 @@ def _lines(state: State, run: _Known, packs: Path | None = None) -> Iterator[Req
             outcome = Outcome(row.outcome)
             name = None if secret is None else pseudonym(secret, observed.subject.seq, observed.subject.id)
             settled_on = None if outcome in OPEN_OUTCOMES else on_day(row.settled_at)
+            answered = None if name is None else answers.of(name, outcome)
+            is_refused = outcome is Outcome.ON_HOLD and answered is not None  # what comes later is another answer
             yield RequestLine(
                 run_id=run_id,
                 job=plan.job,
@@ -509,8 +529,8 @@ def _lines(state: State, run: _Known, packs: Path | None = None) -> Iterator[Req
                 outcome=outcome,
                 ground=row.hold_reason,
                 settled=None if settled_on is None else settled_on.isoformat(),
-                answered=None if name is None else answers.of(name, outcome),
-                taken_over_by=run.taken_over.get(observed.subject.seq),
+                answered=answered,
+                taken_over_by=None if is_refused else run.taken_over.get(observed.subject.seq),
                 pack=pack,
             )
 
@@ -573,4 +593,5 @@ def metrics(state: State, year: int, today: date) -> dict[str, Any]:
         "requests": {job: one.as_object() for job, one in found.items()},
         "purged_runs": len(purged),
         "unreadable": list(whole.unreadable),
+        **({"set_aside": list(whole.set_aside)} if whole.set_aside else {}),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
@@ -416,6 +417,22 @@ def _destroy(state: State, run_id: str, plan: Plan, now: datetime, packs: Path |
             "These files are not of the toolkit's making, or were copied while it worked. Remove them yourself.",
             code="remains",
         )
+
+
+def set_aside(state: State, run_id: str) -> str:
+    """Take a run out of use, as it is; where it is kept.
+
+    Raises:
+        RefusedError: a process works on it, also on its pack, which it does with the lock on the deployment alone.
+        UsageError: it can't be moved.
+    """
+    with ExitStack() as held:
+        plan = None
+        with suppress(JournalError), state.open(run_id) as journal:
+            plan = plan_of(journal)
+        if plan is not None:  # else nobody can tell where it was, nor conclude it
+            held.enter_context(state.lock(deployment_key(plan.base_url)))
+        return state.set_aside(run_id)
 
 
 def purge_left_over(state: State) -> list[str]:

@@ -134,7 +134,7 @@ class PlanToApply(msgspec.Struct, frozen=True):
 
     ``approval`` is where the approval of a second person is looked for; it has to be there if somebody named the
     place. ``key`` is the plan's key; else it is in ``key_file``, or in the state folder. ``source`` is where the input
-    is if the plan does not name a file.
+    is if the plan does not name a file. Nothing of it is shown: with the key anyone can try out who is in the input.
     """
 
     plan: Plan
@@ -144,6 +144,9 @@ class PlanToApply(msgspec.Struct, frozen=True):
     key: bytes | None = None
     key_file: str | None = None
     source: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.plan.digest[:16]}>"
 
 
 def apply(
@@ -306,7 +309,7 @@ _LOOK_EVERY, _TURNS = 0.2, 3
 
 @contextmanager
 def telling(settings: Settings, host: Host) -> Iterator[None]:
-    """Whoever waits for a word of a run hears of it too if it came to nothing."""
+    """Anyone who waits for a word of a run hears of it too if it came to nothing."""
     try:
         yield
     except ToolkitError as error:
@@ -401,7 +404,7 @@ class _Carrying:
         state = self.duty.state
         self.duty.host.sealing()
         if declaration(job).erases:
-            with self._going_on(), state.suppression() as listed:  # whoever was erased stays erased
+            with self._going_on(), state.suppression() as listed:  # anyone who was erased stays erased
                 catch_up(listed, state)
         with state.open(self.run_id) as journal:
             with self._going_on():
@@ -494,7 +497,7 @@ class _Carrying:
         return plan.job
 
     def _begun(self, journal: OpenRun, before: Summary) -> None:
-        """What whoever begins or resumes a run does, and none of those who join it."""
+        """What anyone who begins or resumes a run does, and none of those who join it."""
         settings, plan = self.duty.settings, before.plan
         if self.duty.execution.accept_rejected is not None and before.rejected_unaccepted:
             journal.accept_rejected(self._acceptance(before.rejected))
@@ -523,7 +526,7 @@ class _Carrying:
             self.trouble.append(error)
 
     def _end(self, journal: OpenRun, summary: Summary | None = None) -> RunResult:
-        """How the run stands; whoever is to be told is told."""
+        """How the run stands; anyone who is to be told is told."""
         error = explained(self.trouble[0]) if self.trouble else None
         ended = replace(
             result_of(journal, self.folder, summary),

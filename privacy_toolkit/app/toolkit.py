@@ -21,7 +21,19 @@ import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.app import patrol, service
-from privacy_toolkit.app.ongoing import Backstage, Clock, Ongoing, Remark, Run, check_confirmed, microseconds, text_of
+from privacy_toolkit.app.ongoing import (
+    Backstage,
+    Clock,
+    Ongoing,
+    Remark,
+    Run,
+    check_confirmed,
+    checked_day,
+    checked_number,
+    microseconds,
+    path_of,
+    text_of,
+)
 from privacy_toolkit.app.patrol import PatrolOrder, Redemptions, totals_of
 from privacy_toolkit.app.plans import (
     approval_path,
@@ -34,7 +46,7 @@ from privacy_toolkit.app.plans import (
 )
 from privacy_toolkit.app.work import Host, RunResult
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
-from privacy_toolkit.core.model import ExitCode, Job, RefusedError, Regime, UsageError, explained
+from privacy_toolkit.core.model import ExitCode, Job, RefusedError, Regime, UsageError, count, explained
 from privacy_toolkit.engine.limits import Event
 from privacy_toolkit.engine.open_requests import Register, register
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedRows
@@ -170,7 +182,7 @@ class Toolkit:
         """
         settings, clock = self.settings, self._clock
         given = merged(InputOptions(), **settings.input)
-        order = PatrolOrder(run, text_of(rows), given, as_of, sample)
+        order = PatrolOrder(run, text_of(rows), given, checked_day(as_of), checked_number("sample", sample, 1))
         host, execution = Backstage(None), options or ExecutionOptions()
         done = _in_thread(lambda: patrol.patrol(order, settings, execution, host, clock))
         return Patrolled(
@@ -187,8 +199,8 @@ class Toolkit:
             InputError: the codes can't be read.
             ToolkitError: it can't be told how things stand.
         """
-        options = merged(InputOptions(), **self.settings.input)
-        return _in_thread(lambda: patrol.pool(str(codes), options, self.settings, _unheard, self._clock))
+        options, path = merged(InputOptions(), **self.settings.input), str(path_of(codes))
+        return _in_thread(lambda: patrol.pool(path, options, self.settings, _unheard, self._clock))
 
     def redemptions(self, rows: Path | str, *, out: Path | str | None = None, carry: str | None = None) -> Redemptions:
         """Read who of some pairs has redeemed the coupon, and write it to ``out``. Nothing is changed.
@@ -203,7 +215,7 @@ class Toolkit:
             ToolkitError: it can't be told how things stand, or the file can't be written.
         """
         options = merged(InputOptions(), **self.settings.input)
-        order = patrol.RedemptionOrder(str(rows), options, text_of(out), carry)
+        order = patrol.RedemptionOrder(str(path_of(rows)), options, text_of(out), carry)
         return _in_thread(lambda: patrol.redemptions(order, self.settings, _unheard, self._clock))
 
     async def plan_async(self, job: str, rows: Path | str | pd.DataFrame, **given: Any) -> PlannedRun:
@@ -221,8 +233,8 @@ class Toolkit:
             UsageError: there is none.
             RefusedError: it was changed since it was made.
         """
-        plan, encoded = read_plan(Path(path))
-        given = service.PlanToApply(plan, encoded, approval_path(Path(path)), key_file=text_of(key_file))
+        plan, encoded = read_plan(path_of(path))
+        given = service.PlanToApply(plan, encoded, approval_path(path_of(path)), key_file=text_of(key_file))
         return PlannedRun(self.settings, given, _DataInput(), PlanPreview.of(plan), self._clock)
 
     def approve(self, path: Path | str, *, key: Path | str | None = None, confirm: str, out: str | None = None) -> Path:
@@ -238,10 +250,10 @@ class Toolkit:
             RefusedError: it was not confirmed, or the plan was changed; nothing was signed.
             UsageError: the key can't be used, or made the plan.
         """
-        plan, _ = read_plan(Path(path))
+        plan, _ = read_plan(path_of(path))
         if confirm != "yes":
             raise RefusedError("Nothing was signed.", 'To approve the plan: confirm="yes"', code="not_confirmed")
-        trust, place = self.settings.trust, Path(out) if out else approval_path(Path(path))
+        trust, place = self.settings.trust, path_of(out) if out else approval_path(path_of(path))
         said = statement_of(plan, trust, service.moment(self._clock))
         approver_of(plan, said, trust, text_of(key)).sign(place)
         return place
@@ -274,7 +286,7 @@ class Toolkit:
         """
         today: date = service.moment(self._clock).date()
         state = existing_state(self.settings.state, self.settings.state_key)
-        return register(state, today, jobs_that(lambda job: job.has_clock), days)
+        return register(state, today, jobs_that(lambda job: job.has_clock), checked_number("days", days, 0))
 
     def register(self) -> RequestRegister:
         """Every request over all runs: received, due, outcome, settled, answered; ``as_object()`` has all of it.
@@ -297,6 +309,7 @@ class Toolkit:
         from privacy_toolkit.app.requests import metrics  # noqa: PLC0415 - only where it is asked for
 
         state = existing_state(self.settings.state, self.settings.state_key)
+        checked_number("year", year, 1900, 9999)
         return metrics(state, year, service.moment(self._clock).date())
 
     def _plan(self, order: Order, source: _DataInput) -> PlannedRun:
@@ -354,9 +367,10 @@ class PlanPreview(msgspec.Struct, frozen=True):
         """The preview of a plan; ``warnings`` are those of its input."""
         told = list(warnings)
         if plan.rows.rejected:
-            told.append(f"{plan.rows.rejected:,} rows were refused: nobody will act on them.")
+            them = "it" if plan.rows.rejected == 1 else "them"
+            told.append(f"{count(plan.rows.rejected, 'row was', 'rows were')} refused: nobody will act on {them}.")
         if plan.clock is not None and plan.clock.overdue:
-            told.append(f"{plan.clock.overdue:,} requests are overdue.")
+            told.append(f"{count(plan.clock.overdue, 'request is', 'requests are')} overdue.")
         return cls(
             job=plan.job,
             target=plan.target,
@@ -376,8 +390,8 @@ class PlanPreview(msgspec.Struct, frozen=True):
 class PlannedRun:
     """A plan that can be applied once: ``preview`` says what it would do. Made by ``Toolkit.plan``."""
 
-    _settings: Settings
-    _given: service.PlanToApply
+    _settings: Settings = field(repr=False)
+    _given: service.PlanToApply = field(repr=False)  # it has the plan's key
     _source: _DataInput = field(repr=False)
     preview: PlanPreview
     _clock: Clock = field(repr=False)
@@ -393,10 +407,10 @@ class PlannedRun:
         """
         if self._given.key is None:
             raise UsageError("This plan is in a file already.", "Use that file.")
-        state = open_state(self._settings.state, self._settings.state_key)
-        write_plan(self._given.plan, self._given.key, Path(path), state, text_of(key_file))
-        object.__setattr__(self, "_given", replace(self._given, approval=approval_path(Path(path))))
-        return Path(path)
+        state, place = open_state(self._settings.state, self._settings.state_key), path_of(path)
+        write_plan(self._given.plan, self._given.key, place, state, text_of(key_file))
+        object.__setattr__(self, "_given", replace(self._given, approval=approval_path(place)))
+        return place
 
     def start(
         self, *, confirm: str | None = None, approval: Path | str | None = None, options: ExecutionOptions | None = None
@@ -414,7 +428,7 @@ class PlannedRun:
         check_confirmed(self._given.plan, confirm)
         given, clock, settings = self._given, self._clock, self._settings
         if approval is not None:
-            given = replace(given, approval=Path(approval), is_approval_named=True)
+            given = replace(given, approval=path_of(approval), is_approval_named=True)
 
         def work(host: Host) -> RunResult:
             with self._source.at_hand() as path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from calendar import monthrange
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -17,11 +17,12 @@ import msgspec
 import pyrage
 
 from privacy_toolkit.access.placing import recipient_of
-from privacy_toolkit.app.requests import FINAL, Answers, kind_of, taking_over
+from privacy_toolkit.app.requests import CARRIED_OUT, FINAL, Answers, kind_of, taking_over
 from privacy_toolkit.app.runs import purge
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import open_regular, put_file, read_private
 from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError, count, rfc3339_seconds
+from privacy_toolkit.engine.open_requests import WITHDRAWN, job_of, plan_scope
 from privacy_toolkit.engine.plan import Summary, summarize
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.evidence.verify.findings import Verification
@@ -360,6 +361,7 @@ def checked(
             yield StateFinding(f"run {run_id}", error.message, error.hint)
     try:
         Chain(state.chain).verify()
+        yield from _gone(state)
     except ChainError as error:
         yield StateFinding("record of packs", error.message, error.hint)
     except OSError as error:
@@ -369,6 +371,19 @@ def checked(
         yield from _checked_packs(settings, packs)
     if not settings.is_in_database and settings.scratch.exists() and (room := free(settings.scratch)) < _ROOM:
         yield StateFinding(str(settings.scratch), f"only {room / 1e9:.1f} GB free", _OTHER_PLACE)
+
+
+def _gone(state: State) -> Iterator[StateFinding]:
+    """Runs of which packs were sealed, and which somebody has removed since: nothing of the toolkit removes one."""
+    there = {*state.run_ids(), *state.ids_set_aside()}
+    sealed = dict.fromkeys(link.run_id for link in state.chain.links())
+    for run_id in sealed:
+        if job_of(run_id) is not None and run_id not in there:
+            yield StateFinding(
+                f"run {run_id}",
+                "sealed a pack, and is not in the state any more: whom it erased or gave a code is not known here.",
+                "Put it back from a backup; if it is damaged, set it aside then and keep its folder.",
+            )
 
 
 def verifier_of(settings: Settings, now: datetime) -> Callable[..., Verification]:
@@ -398,29 +413,57 @@ def _checked_packs(settings: Settings, now: datetime) -> Iterator[StateFinding]:
 # Holds, and what of them is to be reviewed.
 
 
+#: A run, its job and target, the ground, and the day of the review.
+_HoldKey = tuple[str, str, str, str | None, str | None]
+
+
 def holds(state: State, today: date, within: int | None = None) -> tuple[list[HeldRequests], list[str]]:
     """Who is on hold over all runs that are not purged, what is to be reviewed first in front; and unreadable runs.
 
     ``within`` leaves out what is to be reviewed in more than so many days, or on no day. Grounds of the toolkit's own
-    and withdrawn requests are not listed: nobody reviews them.
+    and withdrawn requests are not listed: nobody reviews them. Where a request comes again, its latest hold counts,
+    and none once a later run of the same job and deployment has carried the request out.
     """
-    found: Counter[tuple[str, str, str, str | None, str | None]] = Counter()
+    found = Counter[_HoldKey]()
+    personal = defaultdict[tuple[str, str], dict[str, _HoldKey]](dict)
     unreadable = []
-    for run_id in state.run_ids():
+    for run_id in reversed(state.run_ids()):
         try:
             with state.open(run_id) as journal:
                 summary = summarize(journal)
-                if summary.purged or not summary.totals.get(Outcome.ON_HOLD):
-                    continue
-                for entry in journal.entries({Outcome.ON_HOLD}):
-                    if entry.state.hold_reason not in NO_REFUSAL:
-                        key = (run_id, summary.plan.job, summary.plan.target)
-                        found[(*key, entry.state.hold_reason, entry.state.review_on)] += 1
+                if not summary.purged and declaration(summary.plan.job).has_clock:
+                    _take_holds(journal, summary, personal[summary.plan.job, plan_scope(summary.plan)])
+                elif not summary.purged:
+                    found.update(key for _, key in _holds_of(journal, summary) if key is not None)
         except ToolkitError:
             unreadable.append(run_id)
+    for held in personal.values():
+        found.update(held.values())
     lines = [
         HeldRequests(*key, None if key[-1] is None else (date.fromisoformat(key[-1]) - today).days, number)
         for key, number in found.items()
     ]
     lines = [line for line in lines if within is None or (line.days_left is not None and line.days_left <= within)]
     return sorted(lines, key=lambda one: (one.review_on is None, one.review_on or "", one.run_id)), unreadable
+
+
+def _take_holds(journal: OpenRun, summary: Summary, held: dict[str, _HoldKey]) -> None:
+    """Bring up to date who is on hold by what the next run of the same job and deployment says of them."""
+    for id_ in journal.among(held.keys(), CARRIED_OUT) if held else ():
+        del held[id_]
+    for id_, key in _holds_of(journal, summary):
+        if key is None:
+            held.pop(id_, None)
+        else:
+            held[id_] = key
+
+
+def _holds_of(journal: OpenRun, summary: Summary) -> Iterator[tuple[str, _HoldKey | None]]:
+    """Who is on hold in a run on a ground that somebody reviews; None: the request was withdrawn."""
+    plan = summary.plan
+    for entry in journal.entries({Outcome.ON_HOLD}) if summary.totals.get(Outcome.ON_HOLD) else ():
+        reason, review_on = entry.state.hold_reason, entry.state.review_on
+        if reason == WITHDRAWN:
+            yield entry.subject.id, None
+        elif reason not in NO_REFUSAL:
+            yield entry.subject.id, (journal.run_id, plan.job, plan.target, reason, review_on)

@@ -99,7 +99,7 @@ class Duty(msgspec.Struct, frozen=True):
         return datetime.fromtimestamp(self.clock() / 1e6, UTC)
 
     def check_can_order(self) -> None:
-        """Make sure that whoever works on a run that is made now will take its order; see ``check_can_order``.
+        """Make sure that anyone who works on a run that is made now will take its order; see ``check_can_order``.
 
         Raises:
             UsageError: nobody would.

@@ -1,4 +1,4 @@
-"""Runs that others work on: workers, who take what was left to them, and whoever looks on or asks for a stop."""
+"""Runs that others work on: workers, who take what was left to them, and anyone who looks on or asks for a stop."""
 
 from __future__ import annotations
 
@@ -430,7 +430,7 @@ class Looks:
 def ask_to_stop(
     state: State, run_id: str, why: str, clock: Callable[[], int], settings: Settings | None = None
 ) -> tuple[StopAsked, bool]:
-    """Ask whoever works on a run to stop, in this folder or database; what was written down of it.
+    """Ask those who work on a run to stop, in this folder or database; what was written down of it.
 
     One that was left to workers and that none of them works on is taken back, by the ``settings`` of a state in a
     database: True, and none of them begins until it is resumed.
@@ -461,7 +461,7 @@ def tune(
     concurrency: int | None = None,
     paused: bool | None = None,
 ) -> TuneAsked:
-    """Ask whoever works on a run for another pace, in this folder or database; what holds from now on.
+    """Ask those who work on a run for another pace, in this folder or database; what holds from now on.
 
     What is None stays as it was asked for last.
 

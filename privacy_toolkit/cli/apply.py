@@ -10,6 +10,7 @@ import click
 
 from privacy_toolkit.cli.options import (
     CommandOptions,
+    FiniteRange,
     execution_options,
     input_of,
     input_options,
@@ -87,7 +88,7 @@ def apply_command(**options: Any) -> int:
 @click.option("--once", is_flag=True, help="End when nothing is left for this worker.")
 @click.option("--seal", is_flag=True, help="Write the pack of a run that ended, where the signing key is.")
 @click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
-@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second, of all.")
+@click.option("--rate", metavar="N", type=FiniteRange(min=0, min_open=True), help="Requests per second, of all.")
 @click.option(
     "--progress", type=click.Choice(["auto", "bar", "lines", "none"]), default="auto", help="How progress is shown."
 )
@@ -446,7 +447,8 @@ def check_state(without_packs: bool, **options: Any) -> int:
         lines = [{"where": o.where, "what": o.what, "remedy": o.remedy, "is_wrong": o.is_wrong} for o in found]
         emit_json({"runs": len(state.run_ids()), "findings": lines, "ok": not wrong})
     for one in [] if as_json else found:
-        result(f"{'WRONG' if one.is_wrong else 'note '}  {one.where}: {one.what} {one.remedy}")
+        stop = "" if one.what.endswith(".") else "."
+        result(f"{'WRONG' if one.is_wrong else 'note '}  {one.where}: {one.what}{stop} {one.remedy}")
     if not as_json:
         result(f"{count(len(state.run_ids()), 'run')} read, {count(len(wrong), 'thing')} wrong.")
     return ExitCode.VERIFICATION_FAILED if wrong else ExitCode.SETTLED
@@ -460,8 +462,8 @@ def copy_state(folder: str, address: str | None, **options: Any) -> int:
     """Copy the state folder DIR into the empty state at ADDRESS: runs, list of erased customers, codes, chain, answers.
 
     What was copied is compared with what it came from. A folder with a run at work is refused, and so is a state that
-    has runs. With a signing key the runs are ordered as they are. Afterwards the folder seems a copy to whoever works
-    with it, since both at once would send things twice. Packs stay where they are.
+    has runs. With a signing key the runs are ordered as they are. Afterwards the folder seems a copy to anyone who
+    works with it, since both at once would send things twice. Packs stay where they are.
     """
     from privacy_toolkit.engine.approval import hand_of, order_by
     from privacy_toolkit.engine.plan import plan_of

@@ -1,6 +1,6 @@
 """The console: `privacy-toolkit console`, and the server behind it, on the loopback address of this machine alone.
 
-Whoever has the address that is printed gets in once. From then on a cookie lets that browser in, and nobody else.
+Anyone who has the address that is printed gets in once. From then on a cookie lets that browser in, and nobody else.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import click
 from privacy_toolkit.cli.options import output_options, settings_options, take_settings, take_state
 from privacy_toolkit.cli.output import emit_json, now_utc, result, say
 from privacy_toolkit.core.durable import open_regular, put_file
-from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError, count, rfc3339_seconds
+from privacy_toolkit.core.model import LANGUAGES, ExitCode, ToolkitError, UsageError, count, rfc3339_seconds
 from privacy_toolkit.core.processes import environment
 
 # ``privacy-toolkit keys``.
@@ -88,7 +88,7 @@ _GUESSES = "Anyone who has this key, and can guess the whole file, can confirm t
 )
 @click.option("--row", metavar="N", type=click.IntRange(min=1), help="Which row of the input, if the id has several.")
 @click.option("--out", metavar="DIR", help="The folder to create for them [receipt-... here].")
-@click.option("--lang", type=click.Choice(["en", "de", "fr", "es"]), help="The language of its page [en].")
+@click.option("--lang", type=click.Choice(LANGUAGES), help="The language of its page [en].")
 @click.option(
     "--notice", metavar="FILE", help="The controller's notice: who answers, in which time zone. For its page."
 )
@@ -425,7 +425,7 @@ def suppression_command() -> None:
 def export_list(**options: Any) -> int:
     """Write the list to FILE for another machine, and its keys to another file: hand them over by different ways.
 
-    Whoever has both can test whether somebody they know of was erased; whoever has one of them can't.
+    Anyone who has both can test whether somebody they know of was erased; anyone who has one of them can't.
     """
     from privacy_toolkit.engine.planning import catch_up
     from privacy_toolkit.jobs import jobs_that

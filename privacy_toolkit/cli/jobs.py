@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 
 from privacy_toolkit.cli.options import (
     CommandOptions,
+    FiniteRange,
     api_option,
     dry_option,
     event_api_option,
@@ -27,7 +28,7 @@ from privacy_toolkit.cli.options import (
 )
 from privacy_toolkit.cli.output import emit_json, microseconds, result, say
 from privacy_toolkit.config.settings import Flags, load_settings
-from privacy_toolkit.core.model import ExitCode, UsageError, count
+from privacy_toolkit.core.model import LANGUAGES, ExitCode, UsageError, count
 from privacy_toolkit.inputs.files import STDIN
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -85,7 +86,7 @@ _budget = click.option(
     "--max-per-coupon",
     metavar="N",
     type=click.IntRange(min=0),
-    help="At most N customers may have any one coupon reserved, whoever reserved it.",
+    help="At most N customers may have any one coupon reserved, no matter who reserved it.",
 )
 
 _out = click.option(
@@ -201,7 +202,7 @@ def holders(**options: Any) -> int:
 @click.option(
     "--low", metavar="N", type=click.IntRange(min=1), help="Exit with 3 if fewer than N customers can get one."
 )
-@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second.")
+@click.option("--rate", metavar="N", type=FiniteRange(min=0, min_open=True), help="Requests per second.")
 @click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
 @input_options
 @settings_options
@@ -230,7 +231,7 @@ def pool(**options: Any) -> int:
 @click.option("--out", metavar="FILE", help="Write who has redeemed which coupon to FILE: .csv or .parquet.")
 @_carry
 @safe_option
-@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second.")
+@click.option("--rate", metavar="N", type=FiniteRange(min=0, min_open=True), help="Requests per second.")
 @click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight.")
 @input_options
 @settings_options
@@ -289,7 +290,7 @@ INIT_NOTICE = "init-notice"
 @click.argument("requests")
 @click.argument("notice_file", required=False)
 @click.option("--out", metavar="DIR", help="The folder for the packages, one a person.")
-@click.option("--lang", type=click.Choice(["en", "de", "fr", "es"]), default="en", show_default=True, help="Language.")
+@click.option("--lang", type=click.Choice(LANGUAGES), default=LANGUAGES[0], show_default=True, help="Language.")
 @click.option("--notice", metavar="FILE", help="What the controller has to say (GDPR, Article 15(1)); see init-notice.")
 @click.option("--zip", "as_zip", is_flag=True, help="Each package as one .zip file.")
 @click.option("--encrypt", metavar="age:RECIPIENT", help="Each package as one .age file for that key.")

@@ -160,7 +160,7 @@ class _RunId(click.types.StringParamType):
 
         try:
             return [CompletionItem(name) for name in _known_runs(ctx) if name.startswith(incomplete)]
-        except Exception:  # noqa: BLE001 - whoever presses Tab wants no error in the middle of their line
+        except Exception:  # noqa: BLE001 - anyone who presses Tab wants no error in the middle of their line
             return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
     from privacy_toolkit.journal.store import State
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds, and a finite one: nan is within any bounds, since all it is compared with is false."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number.
+
+        Raises:
+            click.BadParameter: it is none, not finite, or out of bounds.
+        """
+        found = super().convert(value, param, ctx)
+        if not isfinite(found):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return found
+
 
 _SETTINGS = (
     click.option("--config", metavar="FILE", help="The configuration file [privacy-toolkit.toml]."),
@@ -74,7 +91,7 @@ _UNATTENDED = (
     click.option(
         "--rate",
         metavar="N",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FiniteRange(min=0, min_open=True),
         help="Requests per second, over all operations.",
     ),
     click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight."),

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
@@ -131,7 +131,7 @@ def say(text: str = "", *, alarming: bool = False) -> None:
 def result(text: str) -> None:
     """Print a result for people (stdout). Whatever of it would steer a terminal is escaped, but for line ends.
 
-    Where whoever read it has gone, as with ``| head -1``, the command goes on: its exit code says what it found.
+    Where anyone who read it has gone, as with ``| head -1``, the command goes on: its exit code says what it found.
 
     Raises:
         UsageError: it can't be written.
@@ -195,7 +195,7 @@ def unwritten(error: BaseException) -> UsageError | None:
 def emit_line(value: dict[str, Any]) -> None:
     """Print one of the JSON objects of ``--format jsonl``, in ASCII: nothing in it steers a terminal (stdout).
 
-    Where whoever read them has gone, they have enough of them: the command ends, with exit code 0.
+    Where anyone who read them has gone, they have enough of them: the command ends, with exit code 0.
 
     Raises:
         UsageError: it can't be written.
@@ -271,6 +271,12 @@ def now_utc() -> datetime:
 def rows_object(rows: PrintedRows) -> dict[str, int]:
     """The sums of an input as JSON (contract, section 2)."""
     return {"read": rows.read, "rejected": rows.rejected, "duplicates": rows.duplicates, "subjects": rows.subjects}
+
+
+def say_set_aside(ids: Sequence[str]) -> None:
+    """Say which runs somebody has taken out of use: otherwise what went wrong in them could be out of sight."""
+    if ids:
+        say(f"{count(len(ids), 'run')} set aside, so not counted here or anywhere: {', '.join(ids)}")
 
 
 def rows_sentence(rows: PrintedRows) -> str:

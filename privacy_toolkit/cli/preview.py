@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -52,7 +52,7 @@ _OWN_GROUNDS = {
 
 
 class Terminal:
-    """The person at the terminal, or whoever started the command without one."""
+    """The person at the terminal, or the one who started the command without one."""
 
     def __init__(self, options: CommandOptions, settings: Settings | None = None) -> None:
         self._options = options
@@ -196,15 +196,14 @@ def preview(plan: Plan, settings: Settings) -> None:
     if rows.rejected:
         say(f"  REFUSED   {count(rows.rejected, 'row')}: nobody will act on {'it' if rows.rejected == 1 else 'them'}")
         say(f"            {', '.join(f'{n:,} {reason}' for reason, n in rows.rejected_by_reason.items())}")
-        say("            privacy-toolkit inspect shows them, row by row. The run ends with exit code 3,")
+        say(f"            {_inspection(plan)} shows them, row by row. The run ends with exit code 3,")
         say(f"            unless they are accepted as they are: --accept-rejected {rows.rejected}")
     if plan.exclusions is not None or rows.held:
         say(f"  On hold   {_held(plan)}")
     if plan.clock is not None:
         say(f"  Deadline  {_clock(plan.clock)}")
-    for name, value in plan.parameters.items():
-        if value is not None and value is not False:
-            say(f"  {_LABELS.get(name, name.replace('_', ' ')).capitalize():<9} {_said(value)}")
+    for label, told in asked(plan):
+        say(f"  {label:<9} {told}")
     if plan.observed:
         told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in plan.observed.items())
         say(f"  Just now  {told}")
@@ -215,6 +214,14 @@ def preview(plan: Plan, settings: Settings) -> None:
     pace = f"{settings.rate:g} a second at most, {settings.concurrency} in flight"
     say(f"  Pace      {pace}; {spell_duration(seconds)} or more")
     say(f"  Plan      sha256 {plan.digest[:16]}…")
+
+
+def _inspection(plan: Plan) -> str:
+    """The command that judges the rows of the input as this plan did."""
+    if declaration(plan.job).has_clock:
+        return "privacy-toolkit inspect"
+    api = plan.parameters.get("api", "v2")
+    return f"privacy-toolkit inspect --as {plan.job}{'' if api == 'v2' else f' --api {api}'}"
 
 
 def _show_settings(settings: Settings) -> None:
@@ -244,14 +251,77 @@ def headline(plan: Plan) -> str:
     return f"{words.verb} {count(plan.rows.subjects - plan.rows.held, words.noun)} {words.joined} {plan.target}"
 
 
-#: What a parameter of a plan is called, where its name does not say it.
-_LABELS = {"with_loyalty": "ledgers", "with_cards": "cards", "deal": "pairs", "check": "codes read", "carry": "carried"}
+#: What is said of a parameter of a plan: a name of up to nine letters, and the words, with the value in them.
+PARAMETERS: Final[Mapping[str, tuple[str, str]]] = {
+    "achievements": ("Besides", "all achievements, with progress"),
+    "after_days": ("Due", "{} days after the erasure"),
+    "api": ("Version", "{} of the operation"),
+    "as_of": ("As of", "{}, to work out what is due"),
+    "cards": ("Besides", "single transactions of loyalty cards"),
+    "carry": ("Carried", "columns {}"),
+    "check": ("Check", "codes are read before they are assigned"),
+    "codes": ("Codes", "{}"),
+    "codes_held": ("In use", "{} codes"),
+    "codes_looked_at": ("Codes", "who has each one was read"),
+    "codes_rejected": ("Refused", "{} codes"),
+    "codes_repeated": ("Repeated", "{} codes"),
+    "codes_unknown": ("Unknown", "{} codes"),
+    "coupons": ("Coupons", "{}"),
+    "deal": ("Pairs", "{}"),
+    "dry": ("Dry run", "the API evaluates each request and stores nothing"),
+    "encrypt": ("Encrypted", "for {}"),
+    "erased": ("Erased", "{} by that run"),
+    "keep_days": ("Removed", "packages read more than {} days ago, first"),
+    "lang": ("Language", "{}"),
+    "listed": ("Whom", "those of the list who are on the list of erased customers"),
+    "max_per_coupon": ("Budget", "{} for each coupon at most"),
+    "new_only": ("Left out", "whom an earlier export answered"),
+    "pack_number": ("Pack", "number {} of the chain"),
+    "pack_root": ("Its rows", "{}"),
+    "pack_sums": ("Its files", "{}"),
+    "preset": ("File", "as {} imports it"),
+    "reappeared": ("Whom", "those who reappeared in {}"),
+    "rechecks": ("Whom", "those whom {} erased"),
+    "run_rule_engine": ("Rules", "the rule engine runs"),
+    "sample": ("Sample", "{} of them"),
+    "seed": ("Seed", "{}"),
+    "spreadsheet_safe": ("File", "guarded for spreadsheets"),
+    "undoes": ("Undoes", "{}"),
+    "unredeemed": ("Left out", "those who redeemed theirs"),
+    "with_attributes": ("File", "with attributes of the customers"),
+    "with_cards": ("Cards", "of programs {}, unlinked"),
+    "with_loyalty": ("Ledgers", "of programs {}"),
+    "zip": ("Packages", "one ZIP file each"),
+}
+_TOGETHER: Final = ("rows_at_once", "requests_at_once", "at_once")
 
 
-def _said(value: object) -> str:
+def asked(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What a plan asks for besides its input, for people: names with words."""
+    for name, value in plan.parameters.items():
+        is_asked = value is not None and value is not False and (value != 0 or not name.startswith("codes_"))
+        if is_asked and name not in _TOGETHER:
+            label, words = PARAMETERS.get(name, (name.replace("_", " ").capitalize(), "{}"))
+            yield label, words.format(_said(name, value))
+    rows, requests = (int(plan.parameters.get(name) or 0) for name in _TOGETHER[:2])
+    if rows:
+        yield "Together", f"{count(rows, 'row')} in {count(requests, 'request')}"
+    if plan.verify != "all" and declaration(plan.job).words.proof is not None:
+        some = plan.verify.removeprefix("sample:")
+        told = "nobody, so all stay open" if some == "none" else f"a sample of {some}; the others stay open"
+        yield "Verified", told
+    if plan.out is not None:
+        yield "Output", quoted(str(plan.out))
+
+
+def _said(name: str, value: object) -> str:
     """The value of a parameter; of a digest its beginning, as of that of the plan."""
+    if name == "reappeared" and value == "all":
+        return "any patrol"
     if value is True:
         return "yes"
+    if isinstance(value, int) and name != "seed":
+        return f"{value:,}"
     text = str(value)
     return f"sha256 {text[:16]}…" if re.fullmatch("[0-9a-f]{64}", text) else text
 

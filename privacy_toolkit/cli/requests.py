@@ -20,8 +20,8 @@ from privacy_toolkit.cli.options import (
     take_state,
     unattended_options,
 )
-from privacy_toolkit.cli.output import emit_bytes, emit_json, microseconds, now_utc, result, say
-from privacy_toolkit.core.model import ExitCode, Outcome, UsageError, count
+from privacy_toolkit.cli.output import emit_bytes, emit_json, microseconds, now_utc, result, say, say_set_aside
+from privacy_toolkit.core.model import LANGUAGES, ExitCode, Outcome, UsageError, count
 
 if TYPE_CHECKING:
     from privacy_toolkit.app.patrol import Look, PatrolOrder, PatrolResult, Round
@@ -82,7 +82,7 @@ def init_letters(**options: Any) -> int:
 @click.argument("run")
 @click.option("--out", metavar="DIR", help="The new folder for the letters, one for each person, and an index.")
 @click.option("--templates", metavar="DIR", help="The folder that letters init wrote, filled in.")
-@click.option("--lang", type=click.Choice(["en", "de", "fr", "es"]), default="en", show_default=True, help="Language.")
+@click.option("--lang", type=click.Choice(LANGUAGES), default=LANGUAGES[0], show_default=True, help="Language.")
 @click.option("--with-open", is_flag=True, help="Also write to those whose request is still being worked on.")
 @click.option("--unsent", is_flag=True, help="Write only to those for whom no sent answer is recorded.")
 @click.option("--sent", is_flag=True, help="Write nothing; record that answers were sent.")
@@ -208,6 +208,7 @@ def register_command(**options: Any) -> int:
     found = register(state, now_utc().date(), settings.packs)
     for run_id in found.unreadable:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
+    say_set_aside(found.set_aside)
     if as_csv or as_page:
         _deliver(csv_of(found) if as_csv else [page_of(found).encode("utf-8", "backslashreplace")], out)
         if out:
@@ -292,6 +293,7 @@ def _say_what_is_missing(found: Mapping[str, Any]) -> None:
         say(f"{count(found['left_out'], 'run')} on SANDBOX left out: nobody's request was answered there.")
     for run_id in found["unreadable"]:
         say(f"Run {run_id} can't be read: its requests are missing. Keep its folder, it may be fixed.")
+    say_set_aside(found.get("set_aside", ()))
     if found["purged_runs"]:
         say(f"{count(found['purged_runs'], 'purged run')}: counted by what is left; who asked again is counted again.")
 
@@ -321,6 +323,7 @@ def due_command(**options: Any) -> int:
     held, unreadable = holds(state, today, days) if only_holds or ics or notify else ([], [])
     for run in found.not_counted:
         say(_not_counted(run))
+    say_set_aside(state.ids_set_aside())
     if ics:
         _write_calendar(Path(ics), found, held)
     if notify:
@@ -379,7 +382,7 @@ def _show_holds(
         )
         return
     for line in held:
-        past = f"PAST {count(-line.days_left, 'day')}" if line.days_left is not None and line.days_left < 0 else ""
+        past = f"PAST {count(-(line.days_left or 0), 'day')}" if line.is_past else ""
         result(
             f"{line.review_on or 'no review':<11}  {past:<14}{count(line.subjects, 'subject'):>18}"
             f"  {line.reason or 'no ground':<16}  {line.job:<7}  {line.run_id}  {line.target}"
@@ -417,7 +420,7 @@ def _due_line(line: DueRequest) -> str:
 def _left(line: DueRequest) -> str:
     if line.days_left is None:
         return ""
-    if line.days_left < 0:
+    if line.is_overdue:
         return f"OVERDUE {count(-line.days_left, 'day')}"
     return f"{count(line.days_left, 'day')} left" if line.days_left else "today"
 
@@ -447,9 +450,9 @@ def _not_counted(run: NotCounted) -> str:
 def patrol_command(**options: Any) -> int:
     """Look whether those who were erased are still gone, after the days that [patrol] names: 1, 7, 30 and 90.
 
-    It only reads. Each look is a run with a pack of its own, which names the pack that it rechecks; whoever is visible
-    again stands as reappeared, and is looked at by each patrol until gone. RUN looks at those of one run now. Once a
-    run is purged nobody knows whom it erased: a list of yours says whom to look at (--list).
+    It only reads. Each look is a run with a pack of its own, which names the pack that it rechecks; anyone who is
+    visible again stands as reappeared, and is looked at by each patrol until gone. RUN looks at those of one run now.
+    Once a run is purged nobody knows whom it erased: a list of yours says whom to look at (--list).
 
     Exit code 3: somebody reappeared or could not be read, or a journal can't be read.
     """
@@ -518,7 +521,7 @@ def _patrol(order: PatrolOrder, settings: Settings, execution: CommandOptions, *
     host = Terminal(execution, settings)
     with telling(settings, host), host.whole():
         done = patrol(order, settings, execution, host, microseconds)
-    if not done.results:  # whoever waits for a word hears that there was nothing to do
+    if not done.results:  # anyone who waits for a word hears that there was nothing to do
         failed(settings, done.exit_code, Means(say=say))
     if notify:
         patrolled(settings, totals_of(done), Means(say=say))

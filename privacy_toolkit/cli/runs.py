@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from privacy_toolkit.cli.options import (
+    FiniteRange,
     execution_options,
     plan_options,
     safe_option,
@@ -21,7 +22,7 @@ from privacy_toolkit.cli.options import (
     take_settings_and_state,
     take_state,
 )
-from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, now_utc, quoted, result, say
+from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, now_utc, quoted, result, say, say_set_aside
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import ExitCode, UsageError, count
 
@@ -57,8 +58,10 @@ def list_runs(**options: Any) -> int:
     for line in lines:
         if "error" in line:
             say(f"{line['error']['message']} {line['error']['hint']}")
+    aside = state.ids_set_aside()
+    say_set_aside(aside)
     if as_json:
-        emit_json({"runs": lines})
+        emit_json({"runs": lines, **({"set_aside": aside} if aside else {})})
     for line in [] if as_json else lines:
         result(_told(line))
     if not lines and not as_json:
@@ -127,7 +130,7 @@ def resume(**options: Any) -> int:
 
 @runs_command.command("watch")
 @_run
-@click.option("--every", metavar="SECONDS", type=click.FloatRange(min=0.1), default=2.0, help="Between two looks [2].")
+@click.option("--every", metavar="SECONDS", type=FiniteRange(min=0.1), default=2.0, help="Between two looks [2].")
 @settings_options
 def watch_run(**options: Any) -> int:
     """Watch a run that a process works on, here or elsewhere, until nobody does; ends with the run's exit code.
@@ -151,10 +154,10 @@ def watch_run(**options: Any) -> int:
 
 @runs_command.command("stop")
 @_run
-@click.option("--because", metavar="TEXT", default="", help="Why, for whoever started it; no personal data.")
+@click.option("--because", metavar="TEXT", default="", help="Why, for anyone who started it; no personal data.")
 @settings_options
 def stop_run(**options: Any) -> int:
-    """Ask whoever works on a run to stop, here or elsewhere: what is in flight is finished, and it can be resumed."""
+    """Ask those who work on a run to stop, here or elsewhere: what is in flight is finished, and it can be resumed."""
     from privacy_toolkit.app.workers import ask_to_stop, moment_of
 
     as_json, name, why = options.pop("as_json"), options.pop("run"), options.pop("because").strip()
@@ -176,7 +179,7 @@ def stop_run(**options: Any) -> int:
 
 @runs_command.command("tune")
 @_run
-@click.option("--rate", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Requests per second, of all.")
+@click.option("--rate", metavar="N", type=FiniteRange(min=0, min_open=True), help="Requests per second, of all.")
 @click.option("--concurrency", metavar="N", type=click.IntRange(1, 10_000), help="Requests in flight, of each worker.")
 @settings_options
 def tune_run(**options: Any) -> int:
@@ -232,8 +235,8 @@ def _tuned(options: dict[str, Any], **change: Any) -> int:
 def undo(**options: Any) -> int:
     """Release what a run of reserve or assign reserved, and give the codes back: a run of its own.
 
-    Only what RUN reserved itself. Who has redeemed the coupon, or may have, keeps it; so does whoever got it by a later
-    run. Codes that were assigned are free again once nothing of this run is open. RUN can't be resumed afterwards.
+    Only what RUN reserved itself. Who has redeemed the coupon, or may have, keeps it; so does anyone who got it by a
+    later run. Codes that were assigned are free again once nothing of this run is open. RUN can't be resumed then.
     """
     from privacy_toolkit.inputs.files import STDIN
     from privacy_toolkit.journal.state import existing_state
@@ -441,6 +444,7 @@ def set_aside(**options: Any) -> int:
     Nothing that it knows counts any more: whom it erased, which packages it handed over, whom it gave a code. Nothing
     in it is changed, so it can be moved back.
     """
+    from privacy_toolkit.app import runs
     from privacy_toolkit.cli.preview import require_typed
 
     as_json, name = options.pop("as_json"), options.pop("run")
@@ -448,7 +452,7 @@ def set_aside(**options: Any) -> int:
     state = take_state(options)
     run_id = state.find(name)
     require_typed(f"set aside {run_id}", confirmation, no_input=no_input)
-    place = state.set_aside(run_id)
+    place = runs.set_aside(state, run_id)
     if as_json:
         emit_json({"run_id": run_id, "set_aside": str(place)})
     else:
@@ -474,11 +478,12 @@ def _told(line: dict[str, Any]) -> str:
     if line["subjects"] is None:
         return f"{line['run_id']}  {line['verdict']:<11}"
     due = f"  due {line['due_on']}" if line["due_on"] else ""
-    refused = f"  {line['rejected']:,} rows REFUSED" if line["rejected"] else ""
+    refused = f"  {count(line['rejected'], 'row')} REFUSED" if line["rejected"] else ""
     if "purged_at" in line:
         due, refused = f"  purged on {line['purged_at'][:10]}: its ids are gone", ""
     overdue = f"  {line['overdue']:,} OVERDUE" if line["overdue"] else ""
+    noun = "subject " if line["subjects"] == 1 else "subjects"
     return (
-        f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} subjects{line['open']:>12,} open"
+        f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} {noun}{line['open']:>12,} open"
         f"  {line['target']}{due}{overdue}{refused}"
     )

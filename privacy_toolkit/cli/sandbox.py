@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from privacy_toolkit.cli.options import CommandOptions, column_of, output_options
+from privacy_toolkit.cli.options import CommandOptions, FiniteRange, column_of, output_options
 from privacy_toolkit.cli.output import emit_json, microseconds, now_utc, result, say
 from privacy_toolkit.config.file import FILE_NAME, MappingFile, SecretSource, read_mapping, read_secret, toml_string
 from privacy_toolkit.config.settings import Flags, check_place, load_settings
@@ -30,10 +30,8 @@ from privacy_toolkit.core.model import ExitCode, UsageError
 @click.option(
     "--after-erase", type=click.Choice(["404", "empty"]), default="404", help="What the inventory answers then [404]."
 )
-@click.option(
-    "--latency", metavar="MS", type=click.FloatRange(min=0), default=0.0, help="Milliseconds an answer takes."
-)
-@click.option("--rate-limit", metavar="N", type=click.FloatRange(min=0, min_open=True), help="429 above N requests/s.")
+@click.option("--latency", metavar="MS", type=FiniteRange(min=0), default=0.0, help="Milliseconds an answer takes.")
+@click.option("--rate-limit", metavar="N", type=FiniteRange(min=0, min_open=True), help="429 above N requests/s.")
 @click.option("--fault", "faults", metavar="KIND=SHARE", multiple=True, help="For example drop_after=0.02; repeatable.")
 @click.option(
     "--outage",

@@ -42,7 +42,7 @@ _APART: Final = (
 
 
 class Obstacle(StrEnum):
-    """Why there is no connection, where that is known: for whoever has to put it right. The journal has none of it."""
+    """Why there is no connection, where that is known: for those who have to fix it. The journal has none of it."""
 
     NO_ADDRESS = "no_address"  # the name can't be looked up
     PROXY_UNREACHABLE = "proxy_unreachable"
@@ -107,7 +107,7 @@ def obstacle_of(error: BaseException | None) -> Obstacle | None:
     return Obstacle.NO_ADDRESS if isinstance(error, socket.gaierror | UnicodeError) else None
 
 
-_ASK: Final = "ask whoever runs it"
+_ASK: Final = "ask the people who run it"
 #: What is in the way, and what puts it right; with ``{proxy}`` and ``{host}``.
 _EXPLAINED: Final = {
     Obstacle.REFUSED: ("{host} refuses the connection", "Are host and port in base_url right, and does it run there?"),
@@ -158,7 +158,7 @@ _EXPLAINED: Final = {
     ),
     Obstacle.EXPIRED: (
         "the certificate of {host} has expired, or one that vouches for it",
-        "Whoever runs the host, or a proxy that looks into TLS, has to renew it. Is this machine's clock right?",
+        "Anyone who runs the host, or a proxy that looks into TLS, has to renew it. Is this machine's clock right?",
     ),
     Obstacle.NOT_YET_VALID: ("the certificate of {host} is not valid yet", "Is this machine's clock right (NTP)?"),
     Obstacle.CERTIFICATE: (

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from ipaddress import ip_address
+from math import inf
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -378,9 +379,11 @@ def load_settings(flags: Flags, environ: Mapping[str, str] | None = None) -> Set
         api_key=_api_key(env, profile),
         signature=_signature(profile),
         allow_insecure_http=profile.allow_insecure_http,
-        rate=_first(flags.rate, _number(env, "RATE", float), profile.rate, DEFAULT_RATE),
-        concurrency=_first(
-            flags.concurrency, _number(env, "CONCURRENCY", int), profile.concurrency, DEFAULT_CONCURRENCY
+        rate=_pace("rate", _first(flags.rate, _number(env, "RATE", float), profile.rate, DEFAULT_RATE), float),
+        concurrency=_pace(
+            "concurrency",
+            _first(flags.concurrency, _number(env, "CONCURRENCY", int), profile.concurrency, DEFAULT_CONCURRENCY),
+            int,
         ),
         settle=profile.settle,
         grace=profile.grace,
@@ -542,6 +545,18 @@ def _number(env: Mapping[str, str], name: str, kind: type[T]) -> T | None:
     if not value > 0:  # type: ignore[operator]  # as above
         raise UsageError(f"{PREFIX}{name} must be more than zero.")
     return value
+
+
+def _pace(name: str, value: Any, kind: type[T]) -> T:
+    """A rate or concurrency, whichever way it was given: NaN is compared with nothing, and a program may give anything.
+
+    Raises:
+        UsageError: it is no finite number, or not more than zero.
+    """
+    is_number = isinstance(value, int | kind) and not isinstance(value, bool)
+    if not is_number or not 0 < float(value) < inf:
+        raise UsageError(f"{name} must be a {'whole ' if kind is int else ''}number of more than zero.")
+    return kind(value)  # type: ignore[call-arg]  # int and float both take it
 
 
 def _first(*values: T | None) -> T:

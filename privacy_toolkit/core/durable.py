@@ -138,9 +138,9 @@ def _bounded(file: BufferedReader, limit: int) -> bytes:
 # Files and folders that come to their names as a whole and durably: after a power cut, a full disk or a kill there is
 # what was there before or what was to be there, and never a half of it.
 #
-# What is made is built next to its place, under a private new name, and whoever builds it holds a lock on it, which the
-# system gives back when the process ends, however that is. So what a dead process left can be told from what a living
-# one works on, also where process ids are used again or come from different containers.
+# What is made is built next to its place, under a private new name, and anyone who builds it holds a lock on it, which
+# the system gives back when the process ends, however that is. So what a dead process left can be told from what a
+# living one works on, also where process ids are used again or come from different containers.
 
 #: What is being built, and what was moved out of the way. The end keeps away who looks for names that end in .prom or
 #: .csv. Earlier versions put only the id of the process into the name, or 16 random digits, and nothing at the end.
@@ -346,7 +346,7 @@ class FolderPlace:
             building.rename(self.path)
             return None
         old = building.with_name(building.name.replace(".new-", ".old-", 1))
-        with locked(self.path):  # whoever sweeps between the two renames must not put it back
+        with locked(self.path):  # anyone who sweeps between the two renames must not put it back
             self.path.rename(old)
             try:
                 building.rename(self.path)
@@ -459,7 +459,7 @@ def _link(building: Path, path: Path) -> None:
 def _begin(path: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
     """Make what is built in next to ``path``; its name, and the descriptor that holds the lock on it.
 
-    Between making and locking, whoever sweeps may take it for left over. So it is looked at once more when it is
+    Between making and locking, anyone who sweeps may take it for left over. So it is looked at once more when it is
     locked.
     """
     while True:

@@ -251,6 +251,10 @@ class Regime(StrEnum):
     NONE = "none"
 
 
+#: The languages in which people are written to, the first by default.
+LANGUAGES: Final = ("en", "de", "fr", "es")
+
+
 class StopReason(StrEnum):
     """Why a run ended before every subject was tried."""
 

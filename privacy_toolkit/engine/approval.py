@@ -312,7 +312,7 @@ def default_terms(trust: TrustSettings, now: datetime, state: str) -> Terms:
     return Terms(moment, moment + timedelta(seconds=trust.approval_valid), state)
 
 
-# Orders: where others can write to the state, whoever works on a run makes sure that somebody who may has ordered it.
+# Orders: where others can write to the state, a process that works on a run makes sure who ordered it.
 
 ORDER_PURPOSE: Final = "privacy-toolkit run order 1"
 _ORDERED: Final = "I order that this run is carried out.\n\n"
@@ -324,7 +324,7 @@ _WHOSE: Final = "Set allowed_signers in the profile; docs/scale.md shows how."
 
 
 def check_can_order(trust: TrustSettings, hand: SigningIdentity | None, now: datetime) -> None:
-    """Make sure, before a run is made in a database, that whoever works on it will take its order.
+    """Make sure, before a run is made in a database, that anyone who works on it will take its order.
 
     Raises:
         UsageError: nobody would, or signed orders are asked for and no list says whose count.
@@ -334,7 +334,7 @@ def check_can_order(trust: TrustSettings, hand: SigningIdentity | None, now: dat
         return
     if hand is None:
         raise UsageError(
-            "Whoever works on a run in this database asks who ordered it, and no signing key is set.",
+            "Anyone who works on a run in this database asks who ordered it, and no signing key is set.",
             "Set signing_key in the profile or PRIVACY_TOOLKIT_SIGNING_KEY_FILE.",
         )
     if not allowed.principals(hand.signer.public, ORDER_NAMESPACE, now):

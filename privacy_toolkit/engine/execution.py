@@ -209,7 +209,7 @@ class Work(msgspec.Struct, frozen=True):
 def sit(work: Work) -> StopReason | None:
     """Work on the open subjects of a run until all were tried or something stops it; the reason of the stop.
 
-    No signal is handled here: whoever wants some to stop it says so with ``Work.stopping``.
+    No signal is handled here: anyone who wants some to stop it says so with ``Work.stopping``.
 
     Raises:
         JournalError: the execution could not even be begun or ended in the journal, or its file was moved meanwhile.
@@ -395,7 +395,7 @@ class _Tuner:
 
         def look() -> None:
             nonlocal timer
-            with suppress(JournalError, OSError):  # it is looked at again; whoever writes hears of trouble
+            with suppress(JournalError, OSError):  # it is looked at again; anyone who writes hears of trouble
                 asked = self._work.journal.tune_asked
                 if asked != self._asked:
                     self._asked = asked

@@ -330,7 +330,7 @@ class Places:
             self.give_back()
 
     def give_back(self) -> None:
-        """Hand the place to whoever has waited longest, or make it free."""
+        """Hand the place to the one who has waited longest, or make it free."""
         while self._waiting and self._free >= 0:
             turn = self._waiting.popleft()
             if not turn.done():

@@ -480,6 +480,11 @@ def earlier(
 # The register of requests: what is open over all runs of a state folder, what is due first in front.
 
 
+def is_past(days_left: int | None) -> bool:
+    """Whether a day is over of which so many days are left: 0 on the day itself, None where there is no such day."""
+    return days_left is not None and days_left < 0
+
+
 class DueRequest(msgspec.Struct, frozen=True):
     """The open subjects of a run that were requested on one day and are due on one day; None: not dated.
 
@@ -497,7 +502,7 @@ class DueRequest(msgspec.Struct, frozen=True):
     @property
     def is_overdue(self) -> bool:
         """Whether the last day in time is over."""
-        return self.days_left is not None and self.days_left < 0
+        return is_past(self.days_left)
 
 
 class NotCounted(msgspec.Struct, frozen=True):

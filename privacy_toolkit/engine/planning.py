@@ -154,7 +154,7 @@ def suppression_scopes(state: State, settings: Settings, erasing: Collection[Job
 
 
 def catch_up(listed: Suppression, state: State, needed: Collection[Job] = ()) -> None:
-    """Enter into the list whoever runs of this state folder have erased since it was last brought up to date.
+    """Enter into the list those whom runs of this state folder have erased since it was last brought up to date.
 
     Args:
         listed: the list.

@@ -193,7 +193,7 @@ moment=${moment%%\"*}
 case $moment in
 [0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9].*Z)
     clock=${moment#*T}
-    when=" This was noted on ${moment%%T*} at ${clock%%.*} UTC, by the clock of whoever made the pack."
+    when=" This was noted on ${moment%%T*} at ${clock%%.*} UTC, by the clock of the one who made the pack."
     ;;
 *) when= ;;
 esac

@@ -380,7 +380,7 @@ def _unusable(why: str) -> UsageError:
     return UsageError(f"The place for the pack can't be used. {why}", "Name another folder with --pack.", code="pack")
 
 
-# The JSON Schemas of what the toolkit writes. They are in the package, so that a pack can carry them and whoever
+# The JSON Schemas of what the toolkit writes. They are in the package, so that a pack can carry them and anyone who
 # reads one needs nothing else.
 
 SCHEMAS: Final = ("plan", "report", "row")

@@ -465,7 +465,7 @@ def readme(receipt: Receipt, *, signed: bool) -> bytes:
         *_steps(signed=signed),
         _title("Who should see it"),
         _text(
-            f"Whoever has {RECEIPT} and your customer id, or can guess the id, sees what your row says. It opens no"
+            f"Anyone who has {RECEIPT} and your customer id, or can guess the id, sees what your row says. It opens no"
             " other person's row. The other files open nothing."
         ),
         _title("Whom to ask"),

@@ -244,7 +244,7 @@ _MOST_LATE = 1.0
 _SOONER = 0.2
 #: So long before there is room for it, in seconds, a request has its turn that waits for the disk first.
 _AHEAD = 0.05
-#: Whoever uses more than so much of a rate could use more of it.
+#: Anyone who uses more than so much of a rate could use more of it.
 _BUSY = 0.8
 #: So many seconds at one rate tell how much of it is used.
 _LONG_ENOUGH = 0.5
@@ -347,7 +347,7 @@ class Pacer:
         return self.rate == 0 and self._may is not None and not self._lets_go
 
     def let_go(self) -> None:
-        """Have nobody wait any more while it is shut: whoever does is to look whether that is so, and to give up."""
+        """Have nobody wait any more while it is shut: anyone who does is to look whether that is so, and to give up."""
         self._lets_go = True
         self._changed.set()
 

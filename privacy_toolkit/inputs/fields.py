@@ -441,11 +441,13 @@ class FieldForm:
             return InputError(
                 f"{where}: the column {name!r} is no field.", f"The type behind a colon is one of {suffixes}."
             )
-        return InputError(f"{where}: the column {shown(name, position)} is no field.", self._advice())
+        return InputError(f"{where}: the column {shown(name, position)} is no field.", self._advice(name))
 
-    def _advice(self) -> str:
-        known = (one for one in self._places.names() if one not in self._excluded and one != self._id_field)
-        return f"The fields are: {', '.join(known)}."
+    def _advice(self, name: str = "") -> str:
+        known = [one for one in self._places.names() if one not in self._excluded and one != self._id_field]
+        meant = next((one for one in known if _spelled(one) == _spelled(name)), None)
+        told = "" if meant is None else f"If it is {meant}, call the column so. "
+        return f"{told}The fields are: {', '.join(known)}."
 
     def _encoded(self, body: dict[str, Any]) -> str:
         try:
@@ -495,3 +497,8 @@ def _overlap(one: Path, other: Path) -> bool:
     """Whether one is the other, or a part of it."""
     length = min(len(one), len(other))
     return one[:length] == other[:length]
+
+
+def _spelled(name: str) -> str:
+    """A name in the one spelling by which ``campaign_id`` and ``campaignId`` are the same."""
+    return re.sub("[ _-]", "", name).casefold()

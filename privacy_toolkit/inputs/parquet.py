@@ -145,8 +145,12 @@ def parquet_of(frame: Any) -> bytes:
     """
     if not hasattr(frame, "columns"):
         raise InputError("The rows are neither a path nor a data frame.", "Give one of them.")
+    if not getattr(frame.columns, "is_unique", True):
+        raise InputError("The data frame has two columns of one name.", "Give each column a name of its own.")
     written = io.BytesIO()
     try:
+        if not len(frame):  # the type of a column without values says nothing of them
+            frame = frame.astype("string")
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), written)
     except (pa.ArrowException, TypeError, ValueError, AttributeError):  # what it says may quote a value
         raise InputError(

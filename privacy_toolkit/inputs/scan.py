@@ -63,7 +63,8 @@ class _Days:
 class Hints:
     """What seems wrong with an input as a whole, though its rows can be read. It says no value of any row."""
 
-    def __init__(self) -> None:
+    def __init__(self, date_format: str = "iso") -> None:
+        self._date_format = date_format
         self._exponents = self._zeros = 0
         self._lengths: Counter[int] = Counter()
         self._may_lack_zeros = True
@@ -105,12 +106,27 @@ class Hints:
                 )
             elif days.unread:
                 told.append(
-                    InputWarning("dates", f"{count(days.unread, 'row')}: {name} is no date. {_forms(days.kept)}")
+                    InputWarning("dates", f"{count(days.unread, 'row')}: {name} is no date. {self._forms(days.kept)}")
                 )
         for position, (name, texts) in enumerate(unused.items(), 1):
             values = [text.strip() for text in texts if text and text.strip()]
             told += _of_column(shown(name, position), name, values) if len(values) > 1 else []
         return told
+
+    def _forms(self, texts: Sequence[str]) -> str:
+        """Which forms would fit all of the days that can't be read."""
+        forms = fitting_forms(texts)
+        if not forms and all(map(_SERIAL.fullmatch, texts)):
+            return "A spreadsheet has made numbers of the days: format the column as dates there, and save it again."
+        if not forms:
+            given = "" if self._date_format == "iso" else f", or as --date-format {self._date_format} has them"
+            named = "; --date-format names another form" if not given else ""
+            return (
+                f"Days are read as 2026-11-20{given}{named}. One that no calendar has, such as February 30, is refused."
+            )
+        fits = " and ".join(f"{name} ({DATE_FORMS[name]})" for name in forms)
+        verb = "fits" if len(forms) == 1 else "fit"
+        return f"{fits} {verb} all of them: name the form with --date-format {forms[0] if len(forms) == 1 else '…'}."
 
     def _of_ids(self) -> list[InputWarning]:
         told = []
@@ -163,18 +179,6 @@ def _of_column(told: str, name: str, values: Sequence[str]) -> list[InputWarning
 _SERIAL = re.compile(r"[3-5]\d{4}(?:\.\d+)?")
 
 
-def _forms(texts: Sequence[str]) -> str:
-    """Which forms would fit all of the days that can't be read."""
-    forms = fitting_forms(texts)
-    if not forms and all(map(_SERIAL.fullmatch, texts)):
-        return "A spreadsheet has made numbers of the days: format the column as dates there, and save it again."
-    if not forms:
-        return "No form that is known fits all of them; days are written as 2026-11-20, or as --date-format says."
-    fits = " and ".join(f"{name} ({DATE_FORMS[name]})" for name in forms)
-    verb = "fits" if len(forms) == 1 else "fit"
-    return f"{fits} {verb} all of them: name the form with --date-format {forms[0] if len(forms) == 1 else '…'}."
-
-
 # The first pass over an input: rows are judged, counted and set aside, and the accepted ids hashed.
 
 #: Of each row eight bytes are kept, and one more while duplicates are looked for.
@@ -197,7 +201,7 @@ class Tally:
         keys: Keys | None = None,
     ) -> None:
         self.read = 0
-        self.hints = Hints()
+        self.hints = Hints(options.date_format)
         self.refused: Counter[RejectReason] = Counter()
         self.hashes = array("q")
         self._spool = spool

@@ -180,7 +180,7 @@ class Offer:
         self.void: set[str] = set()
 
     def leave_out(self, missing: Collection[str]) -> None:
-        """Leave out codes that did not exist once, unless the API knows them now: whoever has one gets another."""
+        """Leave out codes that did not exist once, unless the API knows them now: anyone who has one gets another."""
         self.void = set(missing)
         if missing and self._check is not None:
             self._read(sorted(missing))
@@ -227,7 +227,7 @@ class Offer:
                 yield code, room
 
     def _checked(self, batch: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """The same by the API's word: without codes that it does not know, and less by whoever else has one."""
+        """The same by the API's word: without codes that it does not know, and less by anyone else who has one."""
         check = self._check
         if check is None:
             return batch

@@ -1,7 +1,7 @@
 """Coupon reservations: ``reserve`` and ``release``.
 
 One walk is about one coupon: the endpoint overrides the coupon's own reservation limit, so that a budget is ours to
-keep, and it can only be kept by whoever sees all that is sent for the coupon.
+keep, and it can only be kept by the one who sees all that is sent for the coupon.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ TAKING_AWAY = Direction(
 )
 
 
-#: Whether a release leaves alone whoever has redeemed the coupon.
+#: Whether a release leaves alone anyone who has redeemed the coupon.
 UNREDEEMED = "unredeemed"
 
 
@@ -467,7 +467,7 @@ class Walk:
     async def _within_budget(self, chunk: list[int]) -> list[int]:
         """Those for whom there is room; the others are left out.
 
-        Who may have it without being in the list counts as a holder. Who is in it by now, as was seen when others were
+        Anyone who may have it without being in the list counts as a holder. Who is in it by now, as was seen when others were
         looked for, is done.
         """
         if self._budget is None:

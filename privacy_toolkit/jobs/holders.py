@@ -133,12 +133,12 @@ encode_code = msgspec.msgpack.Encoder().encode
 decode_code = msgspec.msgpack.Decoder(MadeCode).decode
 
 
-# A coupon as the answer to its reservation shows it: what whoever mails it has to know.
+# A coupon as the answer to its reservation shows it: what anyone who mails it has to know.
 
 #: What keeps a coupon from being redeemed, by the API's own figures.
 EXPIRED, USED_UP, NOT_STARTED, USABLE = "expired", "used_up", "not_started", "usable"
 SPENT = frozenset({EXPIRED, USED_UP})
-#: Who may redeem a reserved coupon: whoever has the code, or those for whom it is reserved.
+#: Who may redeem a reserved coupon: anyone who has the code, or those for whom it is reserved.
 ANYONE, HOLDERS_ALONE = "anyone", "holders"
 
 

@@ -2,7 +2,7 @@
 
 The order is not free. Whether a ledger can still be read, or deleted from, once its customer has no profile is
 documented nowhere (API facts, section 5): a profile is erased only after every loyalty program that was named has been
-seen empty. So whoever is ``erased`` has no ledger left that was to go with the profile.
+seen empty. So anyone who is ``erased`` has no ledger left that was to go with the profile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``patrol``: those who were erased are read again, and whoever is visible again is named as reappeared.
+"""``patrol``: those who were erased are read again, and anyone who is visible again is named as reappeared.
 
 It only reads. A 404 counts as everywhere else: said twice, on two connections, between controls that held. Since
 nothing but absence is expected, the controls have to include a profile that must be visible: the key of another
@@ -103,8 +103,8 @@ async def _read(steps: Steps) -> tuple[Answer, bool]:
 async def _name(entry: Entry, steps: Steps, answer: Answer) -> None:
     """Name what an inventory shows of somebody who was erased.
 
-    Whoever was answered 404 after the erasure has a profile again as soon as one is listed, attributes or not: sessions
-    and events are not shown. Where a profile stays listed after an erasure, only attributes show that it is used again.
+    Anyone who was answered 404 after the erasure has a profile again as soon as one is listed, attributes or not:
+    sessions and events are not shown. Where a profile stays listed after an erasure, only attributes show a new use.
     """
     seen, after = holding(answer.value), entry.subject.given
     if seen.visible:

@@ -19,8 +19,8 @@ from privacy_toolkit.journal.records import ControlRecord, Entry, Note
 class LeaseTerms(msgspec.Struct, frozen=True):
     """What an execution asks its lease for. Times are in seconds.
 
-    A lease lasts ``lease`` from the last beat that its store took, and a beat is due every ``beat``. Whoever holds it
-    begins no request that changes something in the last ``margin`` before that. ``drain`` is how long what was begun
+    A lease lasts ``lease`` from the last beat that its store took, and a beat is due every ``beat``. Anyone who holds
+    it begins no request that changes something in the last ``margin`` before that. ``drain`` is how long what was begun
     may still be under way: so long after its end nobody else takes over. ``exclusive``: no two executions may work on
     the run at once. ``rate`` is what all executions may send together, in requests a second; None: no limit.
     ``joins``: what was tried since the run was begun or resumed is not tried again, and a stop of the run stays one.
@@ -293,9 +293,9 @@ SHORT = 0.2
 class KeptLease:
     """The lease of one execution among others, on a store that keeps leases.
 
-    One task writes, batch by batch, and what it writes carries the beats: whoever can't write any more seems dead, and
-    is. An event loop that makes no progress sends none either. The local deadline is counted from before the last beat
-    was sent that the store took, so it comes before the store's own by any clock that goes wrong by less than the
+    One task writes, batch by batch, and what it writes carries the beats: anyone who can't write any more seems dead,
+    and is. An event loop that makes no progress sends none either. The local deadline is counted from before the last
+    beat was sent that the store took, so it comes before the store's own by any clock that goes wrong by less than the
     margin. When it has passed nothing is sent: the share counts as given back, until the store takes a beat again.
     """
 

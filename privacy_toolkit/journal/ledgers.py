@@ -109,7 +109,7 @@ class AssignedCodes(Protocol):
     def remember(self, pairs: Iterable[tuple[str, str]], shared: Collection[str], void: Collection[str]) -> None:
         """Make durable which customers get which codes, as worked out when this was opened; all or nothing.
 
-        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: who had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile (code ``stale``).
@@ -118,7 +118,7 @@ class AssignedCodes(Protocol):
 
 
 class ControlStore(Protocol):
-    """What deployments taught: of each, by its key, its control profile. Whoever writes holds the target's lock."""
+    """What deployments taught: of each, by its key, its control profile. Anyone who writes holds the target's lock."""
 
     def read(self, deployment: str) -> ControlProfile | None:
         """Give what is kept of a deployment; None if nothing is.
@@ -188,8 +188,8 @@ class IndexLost(Exception):  # noqa: N818 - nothing is wrong that anybody has to
 class RunIndex(Protocol):
     """What runs tell, looked up by name instead of read in each of them. It is derived from the runs alone.
 
-    A *part* is one kind of thing that runs tell. What a run tells in it is entered by whoever reads the run, and counts
-    as long as the run stays as it was then: ``behind`` names all others. A name stands in no index in the clear.
+    A *part* is one kind of thing that runs tell. What a run tells in it is entered by the one who reads the run, and
+    counts as long as the run stays as it was then: ``behind`` names all others. A name stands in no index in the clear.
 
     Each method but ``forget`` raises ``IndexLost`` where what was entered before is lost.
     """
@@ -248,9 +248,9 @@ class KeptLink(NamedTuple):
 class ChainStore(Protocol):
     """The record of which packs were sealed, one after the other from number 1 on. It holds no personal data.
 
-    Whoever seals a pack does so inside ``lock``: otherwise two packs could both name the same one before them. What a
-    link says of itself is for the caller to check. Every method raises ``ChainError`` where the record is damaged, and
-    ``OSError`` where it can't be reached, read or written.
+    Anyone who seals a pack does so inside ``lock``: otherwise two packs could both name the same one before them. What
+    a link says of itself is for the caller to check. Every method raises ``ChainError`` where the record is damaged,
+    and ``OSError`` where it can't be reached, read or written.
     """
 
     #: What somebody can do whose record is damaged.
@@ -278,8 +278,8 @@ class ChainStore(Protocol):
         """Add a link, durable on return. Of two with one number there is only ever one."""
 
 
-# The keys of lists that name people by digests. Whoever has a list and its key can test whether somebody is on it: so
-# next to the list it is only XORed with HMAC-SHA256(a key that is apart, the list's name).
+# The keys of lists that name people by digests. Anyone who has a list and its key can test whether somebody is on it:
+# so next to the list it is only XORed with HMAC-SHA256(a key that is apart, the list's name).
 
 
 def wrap(key: SecretFile, name: str, value: bytes) -> tuple[bytes, bytes]:
@@ -377,8 +377,8 @@ class WorkQueue(Protocol):
 
 
 # What binds a run: digests of its pages, what is made of them and its facts, and what an order of it is about. The
-# digests are keyed by the run's secret: an order tells nobody who is in the pages, and whoever changes a page, or the
-# secret, can't keep its digest.
+# digests are keyed by the run's secret: an order tells nobody who is in the pages, and anyone who changes a page, or
+# the secret, can't keep its digest.
 
 #: The numbers of the first and the last subject of a page, and what its bytes have to come to.
 Digest = tuple[int, int, bytes]
@@ -478,7 +478,7 @@ def unpack_numbers(data: bytes, size: int) -> list[int]:
 class PinnedSubjects:
     """The subjects of pages that were compared, in 8 bytes each, so that a copy of one elsewhere is told from another.
 
-    Whoever works on a run party by party gets its subjects from the list of those, in another order than the pages are.
+    Those who work on a run party by party get its subjects from the list of those, in another order than the pages are.
     """
 
     def __init__(self) -> None:

@@ -52,7 +52,7 @@ M = TypeVar("M", bound=Callable[..., Any])
 Row = tuple[Any, ...]
 
 
-class Damage(Exception):  # noqa: N818 - whoever reads the journal makes an error of it that names the run
+class Damage(Exception):  # noqa: N818 - anyone who reads the journal makes an error of it that names the run
     """A part of a journal is not what was written to it; the text says which."""
 
 
@@ -467,7 +467,7 @@ class PackedReader(KeptFacts):
         """As ``pages``, the subjects with the earliest due date first; those without one come last.
 
         Within that the order is ``shuffle``'s: times stand in the pack, and in the order of the input they would tell
-        whoever has the input which row is whose. Which page is asked for which date is settled at the beginning.
+        anyone who has the input which row is whose. Which page is asked for which date is settled at the beginning.
         """
         wanted = frozenset(outcome.value for outcome in outcomes)
         bounds = self.bounds()

@@ -160,7 +160,7 @@ class TuneAsked(msgspec.Struct, frozen=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """That the operator accepted so many refused ``rows``: ``at`` is microseconds, the key is whoever's was set."""
+    """That the operator accepted so many refused ``rows``: ``at`` is microseconds, the key is the one that was set."""
 
     at: int
     rows: int
@@ -576,17 +576,18 @@ def newest_first(run_ids: Iterable[str]) -> list[str]:
     return sorted(run_ids, key=lambda run_id: (run_id[:RUN_SECOND], run_id.rpartition("-")[2]), reverse=True)
 
 
-def meant_by(name: str, run_ids: Sequence[str]) -> str:
+def meant_by(name: Any, run_ids: Sequence[str]) -> str:
     """Give the id meant by ``name``: an id, an unambiguous beginning of one, or ``latest``, the first of all.
 
     Raises:
         UsageError: there is none, or more than one.
     """
+    if not isinstance(name, str):
+        raise UsageError("Which run? Its id is a text.", "privacy-toolkit runs list shows them all.")
     if name == "latest" and run_ids:
         return run_ids[0]
-    matches = [run_id for run_id in run_ids if run_id == name] or [
-        run_id for run_id in run_ids if name and run_id.startswith(name)
-    ]
+    begin_so = [run_id for run_id in run_ids if name and run_id.startswith(name)]
+    matches = [run_id for run_id in begin_so if run_id == name] or begin_so
     if len(matches) == 1:
         return matches[0]
     what = "more than one run begins so" if matches else "there is no such run in this state folder"

@@ -5,7 +5,7 @@ between ``begin_execution`` and ``end_execution``, written like a ``RunWriter``.
 SQL, no file of the store, no row by position. ``state`` opens a store by its address.
 
 Work on a run is done through a ``Lease``, which ``OpenRun.lease`` gives: its number is greater than any before it, so
-that it fences whoever holds an older one. A store for one machine gives the only one there is (``lease.SoleLease``),
+that it fences anyone who holds an older one. A store for one machine gives the only one there is (``lease.SoleLease``),
 which owns all pages and can't be lost. A store for many gives one to each execution; what one claims is nobody else's
 until it ends, or is fenced because its lease ran out. ``intend`` returns once its notes are durable and raises where
 they can't be, so a lost lease is one more reason why nothing may be sent. No method takes or gives a place on this
@@ -369,10 +369,7 @@ class OpenRun(RunReader, RunWriter, Protocol):
         """Destroy what was kept of answers, once it has been handed over."""
 
     def mark_restored(self, now: int) -> int:
-        """Make every open subject ``unknown`` for good, since its request may have gone out; how many these are.
-
-        For a state that was restored from a copy, and runs whose requests can't be looked up.
-        """
+        """Make every open subject ``unknown`` for good after a restore, where nothing can be looked up; how many."""
 
     def purge(self, now: int, plan: bytes) -> None:
         """Destroy the ids and the secret; what was observed stays, and nothing links it to a person any more.
@@ -472,6 +469,9 @@ class State(Protocol):
             RefusedError: a process works on it.
             UsageError: it can't be moved.
         """
+
+    def ids_set_aside(self) -> list[str]:
+        """Give the ids of all runs that were set aside, also of those that can't be read."""
 
     def runs_set_aside(self) -> Iterator[tuple[str, RunReader]]:
         """Give id and run of all that were set aside and can be read; each is closed when the next one is asked for."""

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from privacy_toolkit.journal.records import ExchangeRow, StateRow, SubjectRow
 
-# Times that many share: to the microsecond, they would tell whose row it is to whoever has the API's access log.
+# Times that many share: to the microsecond, they would tell whose row it is to anyone who has the API's access log.
 #
 # The subjects that look alike in such a log, which shows how often the API was asked about somebody and what it
 # answered, are put in the order of their last time and divided into groups of at least 50. All times of a subject

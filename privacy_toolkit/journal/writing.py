@@ -290,12 +290,12 @@ class Writer:
         self._sink.close()
 
     def _attempt(self, step: Callable[[], None]) -> None:
-        """Do nothing once something failed; what fails now is kept for whoever waits, and for ``close``."""
+        """Do nothing once something failed; what fails now is kept for anyone who waits, and for ``close``."""
         if self._error is not None:
             return
         try:
             step()
-        except Exception as error:  # noqa: BLE001 - a bug too is for whoever waits: else they would for ever
+        except Exception as error:  # noqa: BLE001 - a bug too is for anyone who waits: else they would for ever
             self._error = error
 
     def _drain(self) -> tuple[list[CommitBatch], bool]:
@@ -339,7 +339,7 @@ class Writer:
 
 
 class WrittenRun:
-    """Hands in what is written of a run, while its writer is open; whoever walks it party by party is told."""
+    """Hands in what is written of a run, while its writer is open; anyone who walks it party by party is told."""
 
     _writer: Writer | None = None
     _walks: list[PartyWalk]
@@ -363,7 +363,7 @@ class WrittenRun:
         self._open_writer().put(controls=(control,))
 
     def told(self, notes: Iterable[Note]) -> Sequence[Note]:
-        """Tell whoever walks the run party by party what is written of it."""
+        """Tell anyone who walks the run party by party what is written of it."""
         told = notes if isinstance(notes, list) else list(notes)
         for walk in self._walks:
             for note in told:

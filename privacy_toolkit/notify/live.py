@@ -152,7 +152,7 @@ def check_log(profile: LogProfile | None) -> None:
 
 
 def _append(path: Path, text: str) -> None:
-    """Add to a file, which is opened each time: whoever turns logs over may take it away at any moment."""
+    """Add to a file, which is opened each time: anyone who turns logs over may take it away at any moment."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, text.encode())
@@ -160,7 +160,7 @@ def _append(path: Path, text: str) -> None:
         os.close(descriptor)
 
 
-#: Whoever takes the lines where no file is named: the command line, for stderr, or a handler of the user's own.
+#: Anyone who takes the lines where no file is named: the command line, for stderr, or a handler of the user's own.
 LINES: Final = logging.getLogger("privacy_toolkit.run")
 
 
@@ -540,7 +540,7 @@ def serve(render: Callable[[], str], port: int) -> ThreadingHTTPServer:
             self.server_name, self.server_port = _NAMES[1], port
 
         def handle_error(self, *_: Any) -> None:
-            """Whoever asked has gone."""
+            """The one who asked has gone."""
 
     server = Server(("127.0.0.1", port), Handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()

@@ -15,7 +15,7 @@ import msgspec
 from jinja2.bccache import Bucket
 from markupsafe import Markup
 
-from privacy_toolkit.core.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Purpose, Verdict
+from privacy_toolkit.core.model import MAY_BE_DONE, NEVER_SENT, Job, Outcome, Purpose, Verdict, count
 from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.jobs import declaration, observations
 from privacy_toolkit.reporting import words as wording
@@ -33,12 +33,10 @@ from privacy_toolkit.reporting.schema import (
 )
 from privacy_toolkit.reporting.words import (
     clock_words,
-    days,
     due_words,
     duration,
     outcome_words,
     sampled,
-    subjects,
     verification,
 )
 from privacy_toolkit.talonone.operations import OPERATIONS
@@ -241,9 +239,8 @@ def recheck_said(report: Report) -> str:
     recheck = report.recheck
     if not recheck:
         return ""
-    when = (
-        "as asked for" if recheck.after_days is None else f"{days(recheck.after_days)} after the erasure, by schedule"
-    )
+    days = recheck.after_days
+    when = "as asked for" if days is None else f"{count(days, 'day')} after the erasure, by schedule"
     told = f"This run looked whether those who were erased are still gone, {when}."
     if recheck.as_of is not None:
         told += (
@@ -431,7 +428,7 @@ def _proof(report: Report) -> dict[str, Any]:
 
 def _kept(said: str, kept: Kept) -> str:
     totals = {one.total: f"{getattr(kept, one.total):,}" for one in observations() if one.total}
-    return said.format(subjects=subjects(kept.subjects), **totals)
+    return said.format(subjects=count(kept.subjects, "subject"), **totals)
 
 
 def visible(value: Any) -> Any:
@@ -496,8 +493,8 @@ def _environment(job: Job) -> jinja2.Environment:
         purpose=wording.PURPOSES.__getitem__,
         rejected=lambda code: wording.REJECTED.get(code, str(code).replace("_", " ")),
         duration=duration,
-        subjects=subjects,
-        days=days,
+        subjects=lambda number: count(number, "subject"),
+        days=lambda number: count(number, "day"),
         rate="{:,g}".format,
         request=_request,
         short=_short,

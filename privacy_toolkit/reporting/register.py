@@ -22,7 +22,7 @@ from msgspec.structs import asdict
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, count
 from privacy_toolkit.core.privacy import templates_folder
-from privacy_toolkit.engine.open_requests import WITHDRAWN
+from privacy_toolkit.engine.open_requests import WITHDRAWN, is_past
 from privacy_toolkit.reporting.html import visible
 from privacy_toolkit.reporting.rows import csv_line
 
@@ -64,6 +64,8 @@ class RequestLine(msgspec.Struct, frozen=True, kw_only=True):
             return "taken_over"
         if self.outcome in OPEN_OUTCOMES:
             return "open"
+        if self.outcome is Outcome.ON_HOLD and self.ground in NO_REFUSAL - {WITHDRAWN}:
+            return "answered"  # by what an earlier run did; this one has no letter for them
         return "waiting" if self.answered is None else "answered"
 
     def is_overdue(self, today: str) -> bool:
@@ -100,12 +102,16 @@ class PurgedRequests(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestRegister(msgspec.Struct, frozen=True, kw_only=True):
-    """The register on a day. ``lines`` can be gone through repeatedly; runs that are ``unreadable`` are missing."""
+    """The register on a day. ``lines`` can be gone through repeatedly.
+
+    Runs that are ``unreadable`` are missing, and so are those that somebody has ``set_aside``.
+    """
 
     today: date
     lines: Callable[[], Iterator[RequestLine]]
     purged: Sequence[PurgedRequests] = ()
     unreadable: Sequence[str] = ()
+    set_aside: Sequence[str] = ()
 
     def as_object(self) -> dict[str, Any]:
         """All of it as JSON."""
@@ -115,6 +121,7 @@ class RequestRegister(msgspec.Struct, frozen=True, kw_only=True):
             "requests": [line.as_object() for line in self.lines()],
             "purged": [asdict(run) for run in self.purged],
             "unreadable": list(self.unreadable),
+            **({"set_aside": list(self.set_aside)} if self.set_aside else {}),
         }
 
 
@@ -332,7 +339,7 @@ class HeldRequests(msgspec.Struct, frozen=True):
     @property
     def is_past(self) -> bool:
         """Whether the day of the review is over."""
-        return self.days_left is not None and self.days_left < 0
+        return is_past(self.days_left)
 
 
 def calendar_days(due: Iterable[Any], held: Iterable[HeldRequests]) -> Iterator[CalendarDay]:

@@ -391,7 +391,7 @@ class LoyaltyProgram(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class RecheckPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a patrol rechecks: the run that erased (null: whoever is on the list of erased customers), and its pack.
+    """What a patrol rechecks: the run that erased (null: anyone who is on the list of erased customers), and its pack.
 
     ``after_days`` is the look of the schedule that this was (null: one that was asked for), ``as_of`` the day as of
     which it was asked for where that was not the day itself. ``sample`` of ``erased`` customers were drawn at random;

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict
+from privacy_toolkit.core.model import Control, Job, Outcome, Purpose, Reason, Regime, StopReason, Verdict, count
 from privacy_toolkit.engine.plan import Summary, last_together
 from privacy_toolkit.inputs.options import RejectReason
 from privacy_toolkit.jobs import declaration
@@ -156,6 +156,9 @@ CHECKS: Mapping[StopReason, str] = MappingProxyType(
         " sandbox, and the column with the ids.",
         StopReason.ENVIRONMENT_DIFFERS: "First check base URL, key and the setting of the environment: the profiles say"
         " another one than the settings.",
+        StopReason.TARGET_UNREACHABLE: "First check that the API can be reached: the base URL, the proxy and the"
+        " network.",
+        StopReason.CREDENTIALS_REFUSED: "First correct the API key.",
         StopReason.STATE_MOVED: "First put the state folder back where it was, the one that this run started in.",
     }
 )
@@ -225,9 +228,13 @@ _ACTIONS: Mapping[Outcome, str] = MappingProxyType(
         Outcome.REAPPEARED: "Find out which system writes this customer, stop it, then put the id into a new run.",
     }
 )
+#: What keeps these from being done has to be cured first, whatever the job does then.
+_NOT_DONE = frozenset({Outcome.RETRYABLE, Outcome.PENDING})
+_NO_CONNECTION = "Check that something answers at the base URL (privacy-toolkit doctor), then resume the run."
 _ACTIONS_BY_REASON: Mapping[Reason, str] = MappingProxyType(
     {
         Reason.CREDENTIALS_REFUSED: "Correct the API key, then resume the run.",
+        **dict.fromkeys((Reason.CONNECT_REFUSED, Reason.CONNECT_FAILED, Reason.CONNECT_TIMEOUT), _NO_CONNECTION),
         Reason.TLS_FAILED: "Correct the certificate or the base URL, then resume the run.",
         Reason.NO_ADDRESS: "Check the base URL and DNS (privacy-toolkit doctor), then resume the run.",
         Reason.PROXY_FAILED: "Check the proxy (privacy-toolkit doctor), then resume the run.",
@@ -270,12 +277,12 @@ def outcome_words(job: Job) -> Mapping[Outcome, tuple[str, str]]:
 def action(outcome: Outcome, reason: Reason | None, job: Job) -> str:
     """What to do about a subject of ``job`` that is open or failed."""
     own = declaration(job).words.actions
-    for key in ((outcome, reason), (outcome, None)):
-        if key in own:
-            return own[key]
-    if reason is not None and reason in _ACTIONS_BY_REASON:
-        return _ACTIONS_BY_REASON[reason]
-    return _ACTIONS[outcome]
+    cure = _ACTIONS_BY_REASON.get(reason) if reason is not None else None
+    if (outcome, reason) in own:
+        return own[outcome, reason]
+    if cure is not None and (outcome in _NOT_DONE or (outcome, None) not in own):
+        return cure
+    return own.get((outcome, None), _ACTIONS[outcome])
 
 
 #: The parts of an access package, in the order in which it shows them.
@@ -304,14 +311,9 @@ SESSIONS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def subjects(count: int) -> str:
-    """``1 subject``, ``1,000 subjects``."""
-    return f"{count:,} subject{'' if count == 1 else 's'}"
-
-
-def refused(count: int) -> str:
+def refused(rows: int) -> str:
     """``1 row was refused``, ``10 rows were refused``."""
-    return f"{count:,} row{' was' if count == 1 else 's were'} refused"
+    return f"{count(rows, 'row was', 'rows were')} refused"
 
 
 def sentence(summary: Summary, executions: Sequence[Execution]) -> str:
@@ -325,11 +327,11 @@ def sentence(summary: Summary, executions: Sequence[Execution]) -> str:
 def _verdict(summary: Summary, executions: Sequence[Execution]) -> str:
     total, left_out = summary.plan.rows.subjects, _left_out(summary)
     if summary.verdict is Verdict.RUNNING:
-        return f"Under way: {total - summary.open:,} of {subjects(total)} settled so far{left_out}."
+        return f"Under way: {total - summary.open:,} of {count(total, 'subject')} settled so far{left_out}."
     if not executions and summary.open:
-        return f"Not started: {subjects(total)} planned, {summary.open:,} open{left_out}."
+        return f"Not started: {count(total, 'subject')} planned, {summary.open:,} open{left_out}."
     if summary.verdict in {Verdict.STOPPED, Verdict.REFUSED}:
-        return f"Stopped early with {subjects(summary.open)} still open: {endings(executions)}{left_out}."
+        return f"Stopped early with {count(summary.open, 'subject')} still open: {endings(executions)}{left_out}."
     if _has_looked(summary) and summary.totals.get(Outcome.REAPPEARED):
         return _reappeared(summary) + left_out + "."
     if summary.open or summary.failed:
@@ -348,10 +350,10 @@ def _left_out(summary: Summary) -> str:
 
 def _unfinished(open_: int, failed: int) -> str:
     if not failed:
-        return f"Finished with {subjects(open_)} still open"
+        return f"Finished with {count(open_, 'subject')} still open"
     if not open_:
-        return f"Finished, but {subjects(failed)} failed"
-    return f"Finished with {subjects(open_)} still open and {failed:,} failed"
+        return f"Finished, but {count(failed, 'subject')} failed"
+    return f"Finished with {count(open_, 'subject')} still open and {failed:,} failed"
 
 
 def _has_looked(summary: Summary) -> bool:
@@ -364,7 +366,7 @@ def _reappeared(summary: Summary) -> str:
     back = summary.totals[Outcome.REAPPEARED]
     looked_for = summary.plan.rows.subjects - summary.totals.get(Outcome.ON_HOLD, 0)
     others = summary.open - back
-    told = f"{back:,} of {subjects(looked_for)} {'has' if back == 1 else 'have'} reappeared"
+    told = f"{back:,} of {count(looked_for, 'subject')} {'has' if back == 1 else 'have'} reappeared"
     return f"{told}; {others:,} more {'is' if others == 1 else 'are'} still open" if others else told
 
 
@@ -382,8 +384,8 @@ def _idle(summary: Summary, left_out: str) -> str:
     if summary.all_unknown:
         which = "the one customer is not" if asked == 1 else f"none of the {asked:,} customers is"
         return (
-            f"Complete: {which} known to this deployment ({where}): {job.words.nothing_known}{besides}{left_out}. Is it"
-            " the right environment?"
+            f"Complete: {which} known to this deployment ({where}): {job.words.nothing_known}{besides}{left_out}. If no"
+            " earlier run erased them: is it the right environment?"
         )
     reason = next(iter(summary.done), None)
     idle = job.words.idle.get(reason) if reason else None
@@ -442,8 +444,8 @@ def next_step(summary: Summary) -> NextStep | None:
     if summary.all_unknown:
         return NextStep(
             command="privacy-toolkit doctor",
-            when="Before you rely on it, check the environment: the base URL, the key, live or sandbox, and the column"
-            " with the ids.",
+            when="If no earlier run erased them, check the environment before you rely on it: the base URL, the key,"
+            " live or sandbox, and the column with the ids.",
         )
     return NextStep(
         command=f"privacy-toolkit runs purge {summary.run_id}",
@@ -463,7 +465,10 @@ def _going_on(summary: Summary, resume: str) -> NextStep:
     what = CHECKS.get(stopped_by) if stopped_by else None
     if what is not None:
         return NextStep(command="privacy-toolkit doctor", when=f"{what} Then: {resume}")
-    return NextStep(command=resume, when="Next: go on with what is open. Nothing that is settled is done again.")
+    is_full = stopped_by in {StopReason.OUTPUT_FAILED, StopReason.JOURNAL_FAILED}
+    first = "First see that it can write there: room on the disk, permissions, the folder itself. " if is_full else ""
+    when = f"{first}Next: go on with what is open. Nothing that is settled is done again."
+    return NextStep(command=resume, when=when)
 
 
 def verification(checked: Mapping[str, str], mode: str) -> str:
@@ -536,11 +541,6 @@ def due_words(due_on: str, today: str) -> str:
     return f"{due_on}, overdue" if due_on and due_on < today else due_on
 
 
-def days(count: int) -> str:
-    """``1 day``, ``12 days``."""
-    return f"{count:,} day{'' if count == 1 else 's'}"
-
-
 def _said(clock: Clock, failed: int) -> tuple[str, str, str]:
     if clock.first_due is not None and clock.first_due.days_left is not None:
         return _running(clock.first_due, clock.first_due.days_left, oldest=clock.first_due == clock.oldest)
@@ -556,27 +556,27 @@ def _running(due: DueDay, left: int, *, oldest: bool) -> tuple[str, str, str]:
     which = "The oldest open request" if oldest else "Of the open requests, the first due"
     which += f" came in on {due.requested_on}"
     if left < 0:
-        return f"Overdue by {days(-left)}", "bad", f"{which} and was due on {due.due_on}."
-    headline = f"{days(left)} left" if left else "Due today"
+        return f"Overdue by {count(-left, 'day')}", "bad", f"{which} and was due on {due.due_on}."
+    headline = f"{count(left, 'day')} left" if left else "Due today"
     return headline, "warn" if left <= SOON else "calm", f"{which} and is due on {due.due_on}."
 
 
 def _undated(clock: Clock) -> tuple[str, str, str]:
     if not clock.dated:
-        detail = f"When the {subjects(clock.open_undated)} still open are due can't be told from it."
+        detail = f"When the {count(clock.open_undated, 'subject')} still open are due can't be told from it."
         return "The list gave no dates of request", "warn", detail
-    detail = f"{subjects(clock.open_undated)} still open came without a date: when they are due can't be told."
+    detail = f"{count(clock.open_undated, 'subject')} still open came without a date: when they are due can't be told."
     return "No dated request is open", "warn", detail
 
 
 def _over(clock: Clock, failed: int) -> tuple[str, str, str]:
-    but = f" {subjects(failed)} failed and may still be owed an answer." if failed else ""
+    but = f" {count(failed, 'subject')} failed and may still be owed an answer." if failed else ""
     if not clock.dated:
         return "The list gave no dates of request", "warn" if failed else "calm", f"No request is open.{but}"
     if not clock.settled_in_time + clock.settled_late:
         return "No request is open", "warn" if failed else "calm", but.strip() or "None had a due date."
     late = f"{clock.settled_late:,} after it" if clock.settled_late else "none after it"
-    detail = f"{subjects(clock.settled_in_time)} settled by the due date, {late}.{but}"
+    detail = f"{count(clock.settled_in_time, 'subject')} settled by the due date, {late}.{but}"
     if clock.settled_late:
         return f"{clock.settled_late:,} settled late", "bad", detail
     return ("No request is open" if failed else "All settled in time"), "warn" if failed else "good", detail

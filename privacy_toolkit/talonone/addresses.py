@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -81,18 +82,20 @@ def quoted(value: str | None) -> str:
     Raises:
         UsageError: as ``check_value``.
     """
-    if value is not None and _UNRESERVED(value) and value not in {".", ".."}:
+    if isinstance(value, str) and _UNRESERVED(value) and value not in {".", ".."}:
         return value  # nearly all ids: nothing in them has to be encoded
     check_value(value)
     return quote(value or "", safe="")
 
 
-def check_value(value: str | None) -> None:
+def check_value(value: Any) -> None:
     """Refuse what must not be in a path.
 
     Raises:
-        UsageError: it is empty, ``.`` or ``..``, too long, or has characters that no id may have.
+        UsageError: it is no text, or it is empty, ``.`` or ``..``, too long, or has characters that no id may have.
     """
+    if value is not None and not isinstance(value, str):
+        raise UsageError("An id is a text.")
     if not value or value in {".", ".."}:
         raise UsageError("An id that is empty, . or .. addresses something else.")
     if len(value) > LONGEST_VALUE:

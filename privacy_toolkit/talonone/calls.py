@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from privacy_toolkit.core.model import ApiError, CredentialsError, Reason
+from privacy_toolkit.core.model import ApiError, CredentialsError, Reason, UsageError
 from privacy_toolkit.http.exchange import PLAIN, Exchange, Manner, Pacer
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.bodies import (
@@ -68,6 +68,13 @@ _ADVICE = {
 }
 
 
+def _several(ids: Any) -> list[str]:
+    """Ids that were given as a list, and no text, which would go out letter by letter."""
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise UsageError("The customers are a list of ids.", 'For one customer: ["customer-1"]')
+    return list(ids)
+
+
 class Calls(ABC):
     """One method for each operation.
 
@@ -96,12 +103,12 @@ class Calls(ABC):
 
     async def create_coupon_reservation(self, coupon_value: str, integration_ids: Sequence[str]) -> Coupon:
         """Reserve a coupon for at most 1,000 customers; overrides the coupon's reservation limit."""
-        body = CouponReservations(integration_ids=list(integration_ids))
+        body = CouponReservations(integration_ids=_several(integration_ids))
         return await self._ask("create_coupon_reservation", Coupon, coupon_value, body=body)
 
     async def delete_coupon_reservation(self, coupon_value: str, integration_ids: Sequence[str]) -> None:
         """Release the reservations that at most 1,000 customers have on a coupon."""
-        body = CouponReservations(integration_ids=list(integration_ids))
+        body = CouponReservations(integration_ids=_several(integration_ids))
         await self._call("delete_coupon_reservation", coupon_value, body=body)
 
     async def get_reserved_customers(self, coupon_value: str) -> ReservedCustomers:

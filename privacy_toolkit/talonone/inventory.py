@@ -514,7 +514,7 @@ class CardRead(NamedTuple):
     """The transactions of one loyalty card as they were read; ``read`` and ``pages`` as in ``LedgerRead``.
 
     ``read`` is ``shared`` where the card is not known to be the customer's alone: then nothing was asked. ``since``:
-    when the card was linked to the customer, RFC 3339; what is older may be about whoever had it before.
+    when the card was linked to the customer, RFC 3339; what is older may be about the one who had it before.
     """
 
     card: str

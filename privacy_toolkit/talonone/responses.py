@@ -173,7 +173,7 @@ def _profiles_v2(answer: UpdatedProfiles, _: object, body: ProfileUpdates | None
 
 
 def _among(named: list[str], asked: list[str]) -> Said:
-    """Each who is named was asked about, and is named once; whoever is not named has to be looked for elsewhere."""
+    """Each who is named was asked about, and is named once; anyone who is not named has to be looked for elsewhere."""
     if len(set(named)) < len(named) or not set(asked).issuperset(named):
         return Said.ANOTHER
     return Said.SUBJECT if named else Said.TOO_LITTLE

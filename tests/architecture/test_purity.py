@@ -1,7 +1,7 @@
 """What a module may not reach for: the screen outside cli; the clock and chance where they have to be injected.
 
 Only calls are looked for. A default such as ``clock: Callable[[], float] = time.monotonic`` names the function, or
-wraps it in a lambda, and leaves the call to whoever injects another, which is the way wanted here.
+wraps it in a lambda, and leaves the call to anyone who injects another, which is the way wanted here.
 """
 
 import ast

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from privacy_toolkit.access.package import Recipe, deliver
 from privacy_toolkit.access.words import KEYS, Notice, Texts, blank
+from privacy_toolkit.core.model import LANGUAGES
 from privacy_toolkit.talonone.inventory import Besides, CardRead, LedgerRead, ListRead, SessionRead
 
-LANGUAGES = ("en", "de", "fr", "es")
 VIEWS = {"light": (1280, "light"), "dark": (1280, "dark"), "narrow": (320, "light"), "dark phone": (360, "dark")}
 LONG = "anUnbrokenNameThatIsLongerThanAnyScreenOfAPhoneIsWide" * 3
 LEDGER = {

@@ -6,8 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from privacy_toolkit.access.letters import KINDS, LetterFacts, LetterWriter, init
-from privacy_toolkit.access.words import LANGUAGES
-from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.core.model import LANGUAGES, Outcome
 from privacy_toolkit.reporting.register import PurgedRequests, RequestLine, RequestRegister, page_of
 from tests.support.hostile import HOSTILE
 from tests.support.lengths import IS_LONG

@@ -6,7 +6,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from privacy_toolkit.access.page import ReceiptFacts, receipt_page
-from privacy_toolkit.access.words import KEYS, LANGUAGES, Notice, Texts, blank
+from privacy_toolkit.access.words import KEYS, Notice, Texts, blank
+from privacy_toolkit.core.model import LANGUAGES
 from tests.support.hostile import HOSTILE
 from tests.support.lengths import IS_LONG
 

@@ -159,7 +159,7 @@ def test_an_approval_of_somebody_else_is_not_written_over(call, plan, keys):
     assert (keys / "plan.json.approval").read_bytes() == before
     assert (
         call("approve", plan, "--key", keys / "second", "--confirm", "yes").code == 0
-    )  # whoever gave it may give it again
+    )  # anyone who gave it may give it again
     assert (
         call("approve", plan, "--key", keys / "third", "--confirm", "yes", "--out", keys / "other.approval").code == 0
     )
@@ -306,7 +306,7 @@ def test_an_approval_is_good_once_though_its_run_is_purged_or_set_aside(call, pl
 
 
 @pytest.mark.folder
-def test_whoever_copies_the_identity_of_a_state_folder_gets_the_approval_once_more_and_packs_show_it(
+def test_anyone_who_copies_the_identity_of_a_state_folder_gets_the_approval_once_more_and_packs_show_it(
     call, plan, requests, profile, phrase, keys
 ):
     """What docs/threats.md says: "once" is held by the runs of one state folder, and a file can be copied."""

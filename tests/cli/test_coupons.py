@@ -159,7 +159,7 @@ def test_the_exclusion_list_holds_customers(call, free, pairs, customers, codes,
     assert done.json["outcomes"] == {"done": 7, "on_hold": 1}
     done = call("coupons", "assign", customers, "--coupons", codes, "--exclude", holds, "--confirm", "yes", "--json")
     assert done.json["outcomes"] == {"done": 3, "on_hold": 1}
-    # whoever is on hold uses up no code, and codes that others have are skipped
+    # anyone who is on hold uses up no code, and codes that others have are skipped
     assert [s["coupon_value"] for s in subjects(call)] == ["", *CODES[2:5]]
 
 

@@ -130,7 +130,7 @@ def test_their_reports_are_made_and_their_ids_purged(call, left, runs):
     assert b"customer-0" not in data
 
 
-def test_whoever_was_erased_stays_erased_under_another_label_and_spelling(call, sent, left, runs, sandbox, monkeypatch):
+def test_who_was_erased_stays_erased_under_another_label_and_spelling(call, sent, left, runs, sandbox, monkeypatch):
     monkeypatch.setenv("PRIVACY_TOOLKIT_APPLICATION", "Renamed")
     monkeypatch.setenv("PRIVACY_TOOLKIT_BASE_URL", f"http://LOCALHOST:{PORT}/")
     rows = left / "events.csv"

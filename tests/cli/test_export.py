@@ -70,7 +70,7 @@ def test_for_people_it_says_what_it_does_and_where_the_packages_are(call, server
     done = call("export", requests, "--out", out, "--zip", "--lang", "fr")
     assert done.code == 0
     assert "Export what is held about 12 customers" in done.err
-    assert "Zip       yes" in done.err
+    assert "Packages  one ZIP file each" in done.err
     assert f"Packages: {out}" in done.out
     assert "customer-000" not in done.out + done.err
 

@@ -158,10 +158,11 @@ def test_what_is_refused_is_counted_named_by_row_and_accepted_only_by_its_number
         pd.DataFrame({"customer_id": ["customer-00001", 123456]}),
         pd.DataFrame({"customer_id": [{"customer-00001"}]}),
         pd.DataFrame({"name": ["customer-00001"], "mail": ["customer-00001"]}),
+        pd.DataFrame([["customer-00001", "x"]], columns=["customer_id", "customer_id"]),
         ["customer-00001"],
         "missing-customer.csv",
     ],
-    ids=["floats", "mixed", "sets", "no ids", "a list", "no file"],
+    ids=["floats", "mixed", "sets", "no ids", "twice", "a list", "no file"],
 )
 def test_an_input_that_is_none_is_an_error_without_data(toolkit, server, rows):
     with pytest.raises(InputError) as refused:
@@ -697,3 +698,73 @@ def test_a_patrol_needs_a_profile_that_must_be_visible(toolkit, frame):
     planned.apply(confirm=planned.preview.confirm)
     with pytest.raises(UsageError):
         toolkit.patrol("latest")
+
+
+HELD = "customer-00001"
+
+
+GIVEN_WRONGLY = (
+    lambda kit, run, frame: kit.plan("erase", frame, exclude=frame),
+    lambda kit, run, frame: kit.plan("assign", frame, second=frame),
+    lambda kit, run, frame: kit.plan("export", frame, out=frame),
+    lambda kit, run, frame: kit.plan("export", frame, out="out", sessions=frame),
+    lambda kit, run, frame: kit.pool(frame),
+    lambda kit, run, frame: kit.redemptions(frame),
+    lambda kit, run, frame: kit.patrol(rows=frame),
+    lambda kit, run, frame: kit.patrol(as_of="2026-12-01"),
+    lambda kit, run, frame: kit.patrol(as_of=datetime(2026, 12, 1, tzinfo=UTC)),
+    lambda kit, run, frame: kit.patrol(sample=-1),
+    lambda kit, run, frame: kit.open_plan(frame),
+    lambda kit, run, frame: kit.run(2),
+    lambda kit, run, frame: kit.run(frame),
+    lambda kit, run, frame: kit.due(days="7"),
+    lambda kit, run, frame: kit.due(days=-1),
+    lambda kit, run, frame: kit.metrics("2026"),
+    lambda kit, run, frame: kit.metrics(0),
+    lambda kit, run, frame: run.letters("letters", None),
+    lambda kit, run, frame: run.letters(frame, "templates"),
+    lambda kit, run, frame: run.record_sent(on="2026-11-28"),
+    lambda kit, run, frame: run.export(frame),
+    lambda kit, run, frame: run.receipt(HELD, frame),
+    lambda kit, run, frame: run.report(frame),
+    lambda kit, run, frame: run.purge(confirm=frame),
+)
+
+
+def test_what_is_given_wrongly_is_refused_in_words_without_data(toolkit):
+    frame = pd.DataFrame({"customer_id": [HELD], "coupon_value": ["CODE"]})
+    planned = toolkit.plan("erase", pd.DataFrame({"customer_id": ["customer-00002"]}))
+    run = planned.apply(confirm=planned.preview.confirm)
+    for call in GIVEN_WRONGLY:
+        with pytest.raises(ToolkitError) as refused:
+            call(toolkit, run, frame)
+        assert refused.value.code in {"usage", "not_confirmed"}
+        assert HELD not in str(refused.value) + refused.value.message + refused.value.hint
+
+
+@pytest.mark.parametrize("given", [2, b"erase", ["erase"]])
+def test_a_confirmation_of_another_type_is_none(toolkit, frame, given):
+    with pytest.raises(RefusedError):
+        toolkit.plan("erase", frame).apply(confirm=given)
+
+
+def test_what_a_notebook_shows_of_a_plan_has_no_key_in_it(toolkit, frame):
+    planned = toolkit.plan("erase", frame)
+    assert repr(planned._given.key)[2:-1] not in repr(planned) + repr(planned._given)
+    assert "nonce" not in repr(planned)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"rate": 0}, {"rate": "5"}, {"rate": float("nan")}, {"rate": True}, {"concurrency": -1}, {"concurrency": 1.5}],
+)
+def test_a_pace_that_is_none_is_refused_however_it_is_given(call, requests, given):
+    with pytest.raises(UsageError):
+        Toolkit(**given)
+    for value in ("nan", "inf", "-inf"):
+        assert call("erase", requests, "--rate", value, "--json").json["error"]["code"] == "usage"
+
+
+def test_a_frame_without_rows_is_nothing_to_do_whatever_its_types(toolkit):
+    planned = toolkit.plan("erase", pd.DataFrame({"customer_id": [], "requested_at": []}))
+    assert planned.preview.rows.read == 0

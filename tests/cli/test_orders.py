@@ -1,4 +1,4 @@
-"""Orders of runs in a database: whoever works on one makes sure that somebody ordered it whose orders count."""
+"""Orders of runs in a database: anyone who works on one makes sure that somebody ordered it whose orders count."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -255,7 +255,7 @@ def test_signed_orders_can_be_demanded(call, address, requests, phrase, tmp_path
     assert "does not say whose count" in ended.err
 
 
-def test_runs_that_are_copied_from_a_folder_are_ordered_by_whoever_copies_them(
+def test_runs_that_are_copied_from_a_folder_are_ordered_by_anyone_who_copies_them(
     call, signers, requests, phrase, address, tmp_path, execute, monkeypatch
 ):
     monkeypatch.setenv("PRIVACY_TOOLKIT_STATE", str(tmp_path / "folder"))

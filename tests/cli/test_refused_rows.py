@@ -170,7 +170,7 @@ def test_nobody_known_is_not_complete_alone(call, server, tmp_path):
     done = call("export", path, "--out", tmp_path / "out")
     assert done.code == 0
     assert "none of the 5 customers is known to this deployment (LIVE, 127.0.0.1" in done.out
-    assert "Is it the right environment?" in done.out
+    assert "is it the right environment?" in done.out
 
 
 # the confirmation

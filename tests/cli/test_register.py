@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from privacy_toolkit.config.settings import deployment_key
+from privacy_toolkit.journal.sqlite.folder import StateFolder
+
 TODAY = datetime.now(UTC).date()
 OLD, NEW = TODAY - timedelta(days=200), TODAY - timedelta(days=1)
 
@@ -115,6 +118,28 @@ def test_a_journal_that_cannot_be_read_is_named(call, dated, erase, tmp_path):
     assert run_id in call("register", "--html").out
 
 
+def test_a_run_that_was_set_aside_is_named_wherever_it_is_missing(call, dated, erase):
+    """Otherwise anyone could have what went wrong in a run out of sight by setting it aside."""
+    run_id = erase(dated, 3)
+    for command in (("runs", "list"), ("register",), ("metrics", "--year", "2026"), ("due",)):
+        assert "set aside" not in call(*command).err
+    call("runs", "set-aside", run_id, "--confirm", f"set aside {run_id}")
+    for command in (("runs", "list"), ("register",), ("metrics", "--year", "2026"), ("due",)):
+        assert f"1 run set aside, so not counted here or anywhere: {run_id}" in call(*command).err
+    for command in (("runs", "list"), ("register",), ("metrics", "--year", "2026")):
+        assert call(*command, "--json").json["set_aside"] == [run_id]
+    assert run_id in call("register", "--html").out
+
+
+@pytest.mark.folder
+def test_a_run_is_not_set_aside_while_its_pack_is_sealed(call, dated, erase, tmp_path, server):
+    run_id = erase(dated, 3)
+    with StateFolder(tmp_path / "state").lock(deployment_key(server.base_url)):  # as the end of a run has it
+        done = call("runs", "set-aside", run_id, "--confirm", f"set aside {run_id}", "--json")
+    assert (done.code, done.json["error"]["code"]) == (5, "locked")
+    assert call("runs", "list", "--json").json["runs"][0]["run_id"] == run_id
+
+
 def test_a_file_is_written_for_its_owner_alone(call, dated, erase, tmp_path):
     erase(dated, 3)
     for form, name in (("--csv", "r.csv"), ("--html", "r.html"), ("--json", "r.json")):
@@ -175,6 +200,39 @@ def test_holds_are_listed_by_their_review_and_a_past_one_is_exit_code_3(call, he
     shown = call("due", "--holds")
     assert "PAST 3 days" in shown.out
     assert "customer-0" not in shown.out + shown.err
+
+
+def test_a_hold_is_over_once_a_later_run_has_carried_the_request_out(call, held, erase, tmp_path):
+    (tmp_path / "released.csv").write_text("customer_id\ncustomer-00000\n")
+    erase(tmp_path / "released.csv", 1)
+    done = call("due", "--holds", "--json")
+    assert (done.code, done.json["on_hold"], done.json["past"]) == (0, 2, 0)
+    (line,) = [line for line in call("register", "--json").json["requests"] if line["ground"] == "identity"]
+    assert line["state"] == "taken_over"
+    sent = call("letters", held, "--sent", "--all", "--json").json
+    assert (sent["recorded"], sent["waiting"]) == (4, 0)
+    answered = [line["ground"] for line in call("register", "--json").json["requests"] if line["answered"]]
+    assert sorted(answered, key=str) == ["17(3)(b)", "17(3)(b)", None, None]
+
+
+def test_a_list_that_comes_again_with_its_holds_has_each_of_them_once(call, held, erase, tmp_path):
+    again = erase(tmp_path / "list.csv", 2, "--exclude", tmp_path / "holds.csv")
+    done = call("due", "--holds", "--json").json
+    assert (done["on_hold"], {line["run_id"] for line in done["holds"]}) == (3, {again})
+    refused = [line for line in call("register", "--json").json["requests"] if line["ground"]]
+    assert [line["state"] for line in refused] == ["taken_over"] * 3 + ["waiting"] * 3
+    year = str(TODAY.year)
+    assert call("metrics", "--year", year, "--json").json["requests"]["erase"]["refused"] == 3
+
+
+def test_who_had_the_answer_by_an_earlier_export_waits_for_none(call, dated, tmp_path):
+    call("export", dated, "--out", tmp_path / "out")
+    call("letters", "latest", "--sent", "--all")
+    again = call("export", dated, "--out", tmp_path / "out", "--new-only", "--json")
+    assert again.json["outcomes"] == {"on_hold": 3}
+    found = call("register", "--json").json["requests"]
+    assert [line["state"] for line in found] == ["answered"] * 6
+    assert "All 6 requests answered" in call("register", "--html").out
 
 
 def test_a_calendar_has_due_dates_and_reviews(call, held, dated, erase, tmp_path):

@@ -40,7 +40,7 @@ def erased(call, requests, phrase):
 
 @pytest.fixture
 def events(write):
-    """Rows that would write for whoever was erased."""
+    """Rows that would write for anyone who was erased."""
     return write("events.csv", "customer_id,type", [("customer-00001", "signed_up"), ("newcomer", "signed_up")])
 
 

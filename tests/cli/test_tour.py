@@ -80,7 +80,7 @@ def test_a_figure_that_is_not_so_at_the_sandbox_ends_the_tour(tmp_path, run, mon
         play(tmp_path / "tour", CUSTOMERS, ["marketing"], run=run)
 
 
-def test_whoever_is_on_call_sees_what_went_wrong_in_the_night(tmp_path, run):
+def test_anyone_who_is_on_call_sees_what_went_wrong_in_the_night(tmp_path, run):
     folder = tmp_path / "tour"
     tour = play(folder, CUSTOMERS, ["oncall"], run=run)
     story = (folder / "tour.md").read_text("utf-8")

@@ -1,6 +1,7 @@
 """Old runs lose their ids, and nothing that somebody still needs; a state is backed up, restored and looked over."""
 
 import json
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from time import time_ns
 
@@ -362,3 +363,23 @@ def test_a_run_that_settled_what_an_earlier_one_has_open_is_left_until_that_is_s
     assert refused.code == 2  # nobody typed it
     call("runs", "resume", stopped)
     assert "to settle them first" not in call("runs", "purge", settled).err
+
+
+@pytest.mark.folder
+@pytest.mark.parametrize("way", ["removed", "renamed"])
+def test_a_run_that_sealed_a_pack_and_is_gone_is_named(call, erased, tmp_path, way):
+    assert call("state", "check", "--json").json["ok"] is True
+    folder = tmp_path / "state" / "runs" / erased
+    if way == "renamed":
+        folder.rename(folder.with_name("20200101-000000-erase-000000000"))
+    else:
+        shutil.rmtree(folder)
+    done = call("state", "check", "--json")
+    assert done.code == 6
+    assert f"run {erased}" in {one["where"] for one in done.json["findings"] if one["is_wrong"]}
+
+
+@pytest.mark.folder
+def test_a_run_that_was_set_aside_is_not_gone(call, erased):
+    call("runs", "set-aside", erased, "--confirm", f"set aside {erased}")
+    assert call("state", "check", "--json").json["ok"] is True

@@ -252,7 +252,7 @@ def test_a_dry_run_stores_nothing_and_says_so(call, server, rows, command, optio
     path = rows(ROWS[command[0]])
     done = call(*command, path, *options, "--dry", "--confirm", "yes")
     assert done.code == 0, done.err
-    assert "Dry       yes" in done.err
+    assert "Dry run   the API evaluates each request and stores nothing" in done.err
     assert "Dry run: the API was asked to evaluate each request and to store nothing. Complete" in done.out
     assert server.store.totals() == before
     lines = call("runs", "subjects", "latest", "--format", "jsonl").out.splitlines()

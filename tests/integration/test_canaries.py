@@ -71,7 +71,7 @@ ENCODINGS = {
     "Python": lambda text: [text.encode("unicode_escape"), ascii(text.encode())[2:-1].encode()],
     "reversed": lambda text: [text[::-1].encode()],
 }
-#: Of the whole canary: without a key, whoever guesses it can tell that it is there.
+#: Of the whole canary: without a key, anyone who guesses it can tell that it is there.
 DIGESTS = ("md5", "sha1", "sha256", "sha512", "blake2b")
 
 

@@ -209,7 +209,9 @@ def test_no_log_line_holds_an_address(settings_for, caplog):
 
 @pytest.mark.parametrize("status", [200, 404])
 @pytest.mark.parametrize("job", ["erase", "export"])
-def test_a_run_ends_with_the_same_exit_code_whoever_listens(toolkit, sandbox, write_ids, settings_for, status, job):
+def test_a_run_ends_with_the_same_exit_code_no_matter_who_listens(
+    toolkit, sandbox, write_ids, settings_for, status, job
+):
     ids = [f"canary-{number}" for number in range(3)]
     kit = toolkit(sandbox(ids).base_url)
     path = write_ids(ids)

@@ -1,4 +1,4 @@
-"""What whoever is on call sees of a run: its log, and figures while it works."""
+"""What the person on call sees of a run: its log, and figures while it works."""
 
 import json
 import select

@@ -251,7 +251,7 @@ def test_after_a_purge_nobody_is_linked_better_than_by_chance_but_by_the_list_of
         data = path.read_bytes()
         assert not any(needle in data for id_ in CROWD for needle in encodings(id_)), path.name
 
-    # The list of erased customers says who is on it, to whoever has it and its key: docs/threats.md.
+    # The list of erased customers says who is on it, to anyone who has it and its key: docs/threats.md.
     state = StateFolder(kit.state)
     with SuppressionFile(state.path, state.key) as listed:
         is_on_it = listed.of({scope_of(server.base_url, "live")})

@@ -49,7 +49,7 @@ def openssh():
 
 @pytest.fixture(autouse=True)
 def no_agent(monkeypatch):
-    """No agent of whoever runs the tests has a part in them."""
+    """No agent of the one who runs the tests has a part in them."""
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
 
 

@@ -408,7 +408,7 @@ def subject_of(line):
 @pytest.mark.parametrize("effort", ["rows alone", "sums too", "checkpoint too"])
 @pytest.mark.parametrize("change", [dropped_rows, added_rows, swapped_rows, replaced_rows, truncated_rows])
 def test_rows_that_are_not_those_of_the_run_are_found(shop, copied, change, effort):
-    """Even by whoever does without a signature, as long as anything in the pack still tells of the old rows."""
+    """Even by the one who does without a signature, as long as anything in the pack still tells of the old rows."""
     lines = (copied / "rows.jsonl").read_bytes().splitlines(keepends=True)
     saved = {name: (copied / name).read_bytes() for name in names_of(copied)}
     for what, changed in change(lines).items():

@@ -182,7 +182,7 @@ def test_a_proxy_that_is_not_there(erased, ours):
 def test_wrong_credentials_are_shown_twice_at_most_however_many_connections_are_wanted(
     erased, running, ours, password, obstacle
 ):
-    """A directory behind a proxy locks the account of whoever comes with a wrong password again and again."""
+    """A directory behind a proxy locks the account of the one who comes with a wrong password again and again."""
     proxy = tunnels.Proxy(credentials="svc:s3cret")
     (asked,) = running((proxy.serve, None))
     outcomes = erased(Network(through(asked, password and "svc", password), ca_file=ours.file), at_once=40)

@@ -1,4 +1,4 @@
-"""Workers: runs that are left to them are done by somebody, whoever is stopped or dies, and schedules are kept."""
+"""Workers: runs that are left to them are done by somebody, no matter who stops or dies, and schedules are kept."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def test_a_run_that_is_left_to_workers_sends_nothing_before_one_is_there(kit, wr
     assert outcomes(kit) == {"erased": len(IDS)}
 
 
-def test_a_run_that_no_worker_has_taken_yet_is_waited_for_by_whoever_watches(kit, write_ids):
+def test_a_run_that_no_worker_has_taken_yet_is_waited_for_by_anyone_who_watches(kit, write_ids):
     detach(kit, write_ids)
     watching = kit.start("runs", "watch", "latest", "--every", "0.1", "--json")
     first = json.loads(watching.stdout.readline())
@@ -124,7 +124,7 @@ def test_what_a_killed_worker_had_is_finished_by_another(kit, write_ids):
     assert outcomes(kit) == {"erased": len(IDS)}
 
 
-def test_whoever_waits_for_workers_writes_the_pack_at_the_end(kit, write_ids):
+def test_anyone_who_waits_for_workers_writes_the_pack_at_the_end(kit, write_ids):
     confirmation = f"erase {len(IDS)} from {kit.target}"
     with worker(kit, "--concurrency", "8"):
         done = kit.run("erase", write_ids(IDS), "--no-work", "--confirm", confirmation, "--json")

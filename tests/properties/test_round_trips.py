@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from privacy_toolkit.access.letters import init
-from privacy_toolkit.app.requests import LetterOrder, write_letters
+from privacy_toolkit.app.requests import LetterOrder, record_sent, register, write_letters
 from privacy_toolkit.app.runs import outcomes, read_ids, subjects
 from privacy_toolkit.cli.output import emit_line
 from privacy_toolkit.config.file import InputProfile, MappingFile, read_mapping
@@ -33,7 +33,7 @@ from privacy_toolkit.jobs.campaign import coupon_lists
 from privacy_toolkit.jobs.erase import DECLARATION
 from privacy_toolkit.journal.memory.state import MemoryState
 from privacy_toolkit.journal.records import SubjectState
-from privacy_toolkit.journal.state import open_state
+from privacy_toolkit.journal.state import back_up, existing_state, open_state, restore
 from privacy_toolkit.reporting.register import HEADER, RequestLine, RequestRegister, csv_of
 from privacy_toolkit.reporting.rows import REJECTED_HEADER, TableFileError, csv_line, write_table
 from tests.properties.test_files_read_back import HOSTILE
@@ -219,6 +219,31 @@ def test_a_list_of_erased_customers_tells_of_them_alone_on_another_machine(ids, 
             assert listed.take_in(*again[:2]) == 0  # what came from here
 
 
+@settings(max_examples=3, deadline=None)
+@given(ids=IDS, tickets=st.lists(HOSTILE, min_size=4, max_size=4))
+@example(ids=NAMED, tickets=NAMED)
+def test_a_backup_is_restored_to_the_same_people_answers_and_lists(ids, tickets):
+    with tempfile.TemporaryDirectory() as name:
+        here, there = Path(name) / "here", Path(name) / "there"
+        state = open_state(here)
+        asked = runs.Asked("2026-11-01", "2026-12-01", tickets[0])
+        runs.write_run(here / "runs" / RUN, [runs.told(id_, Outcome.ERASED, request=asked) for id_ in ids])
+        record_sent(state, RUN, ids[:1], date(2026, 11, 27), date(2026, 11, 27))
+        with state.suppression() as listed:
+            listed.add("live https://t", ids, RUN, len(ids))
+        kept = io.BytesIO()
+        back_up(here, None, kept, "2026-11-27T08:00:00Z", packs=True)
+        kept.seek(0)
+        restore(there, kept)
+        again = existing_state(there)
+        assert list(subjects(again, RUN)) == list(subjects(state, RUN))
+        day = date(2026, 11, 28)
+        assert register(again, day).as_object() == register(state, day).as_object()
+        with again.suppression() as taken:
+            tells = taken.of({"live https://t"})
+            assert [tells(id_) for id_ in [*ids, "nobody on it"]] == [True] * len(ids) + [False]
+
+
 @given(rows=st.lists(st.tuples(st.integers(1, 10**9), st.sampled_from(["blank", "surrounding_whitespace"]))))
 def test_the_refused_rows_of_a_pack_are_read_as_they_were_written(rows):
     text = b"".join(map(csv_line, [REJECTED_HEADER, *rows])).decode()
@@ -250,12 +275,12 @@ def test_the_register_says_each_ticket_as_it_was_behind_the_guard_of_spreadsheet
         nothing = dict.fromkeys(HEADER) | {"outcome": Outcome.ERASED, "ticket": ticket}
         return RequestLine(**{name: value for name, value in (nothing | given).items() if name != "state"})
 
-    register = RequestRegister(today=date(2026, 11, 27), lines=lambda: map(line, tickets))
-    text = b"".join(csv_of(register)).decode("utf-8-sig")
+    found = RequestRegister(today=date(2026, 11, 27), lines=lambda: map(line, tickets))
+    text = b"".join(csv_of(found)).decode("utf-8-sig")
     header, *rows = csv.reader(io.StringIO(text, newline=""))
     assert tuple(header) == HEADER
     assert [row[header.index("ticket")] for row in rows] == [guarded(ticket) for ticket in tickets]
-    told = json.loads(json.dumps(register.as_object()))
+    told = json.loads(json.dumps(found.as_object()))
     assert [one["ticket"] for one in told["requests"]] == tickets
 
 

@@ -182,7 +182,7 @@ def test_without_the_confirmation_of_cuts_the_same_steps_exceed_the_rate():
     assert played(confirms=False) > 100.0
 
 
-def test_whoever_has_a_share_keeps_it_and_whoever_has_waited_longest_comes_next():
+def test_anyone_who_has_a_share_keeps_it_and_the_one_who_has_waited_longest_comes_next():
     holders = [
         ShareHolder(1, math.inf, since=5.0),
         ShareHolder(2, math.inf, in_use=25.0, since=9.0),
@@ -192,6 +192,6 @@ def test_whoever_has_a_share_keeps_it_and_whoever_has_waited_longest_comes_next(
     assert fair_shares(10.0, holders) == {2: 10.0}
 
 
-def test_whoever_wants_little_leaves_the_rest_to_others():
+def test_anyone_who_wants_little_leaves_the_rest_to_others():
     holders = [ShareHolder(1, 30.0), ShareHolder(2, math.inf), ShareHolder(3, math.inf), ShareHolder(4, 0.0)]
     assert fair_shares(500.0, holders) == {1: 30.0, 2: 235.0, 3: 235.0}

@@ -319,7 +319,7 @@ class Link:
         await loop.create_future()
 
     def _arrive(self, call: Callable[[], Any], answer: asyncio.Future[Any]) -> None:
-        """The store does it, whatever has become of whoever asked; the answer may be lost."""
+        """The store does it, whatever has become of the one who asked; the answer may be lost."""
         loop = self._worker.world.loop
         try:
             done, error = call(), None
@@ -332,7 +332,7 @@ class Link:
                 answer.set_result(done)
             else:
                 answer.set_exception(error)
-                answer.exception()  # whoever asked may be gone
+                answer.exception()  # anyone who asked may be gone
 
 
 class LinkedRun(LeasedRun):
@@ -369,7 +369,7 @@ WORLD: list[Cluster] = []
 
 
 class ClusterWatcher(Watcher):
-    """Looks at every request as it is begun to be written: whoever writes a change holds the lease, by the store."""
+    """Looks at every request as it is begun to be written: anyone who writes a change holds the lease, by the store."""
 
     def watching(self, exchange: Callable[..., Any]) -> Callable[..., Any]:
         """The same exchange, looked at."""
@@ -398,7 +398,7 @@ class ClusterWatcher(Watcher):
             for name in about:
                 holders = {world.leases.holder(seq) for seq in self._seqs.get(name, ())}
                 if holders and worker.number not in holders:
-                    self._violate("written by whoever did not hold it", name)
+                    self._violate("written by the one who did not hold it", name)
 
     def is_change(self, payload: bytes) -> bool:
         """Whether a request changes something."""

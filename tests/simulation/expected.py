@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ABOUT_NOBODY = frozenset(
     name for name, one in FAULTS.items() if one.place not in {Place.ANSWER, Place.WINDOW, Place.OTHERS}
 )
-#: Whoever met such a fault may be anything in the end: these outcomes have to be among it.
+#: Anyone who met such a fault may be anything in the end: these outcomes have to be among it.
 EVERYWHERE = frozenset({"done", "erased"})
 #: Those whose subject is certain to have been open at some time, besides: what was lost is looked up or left open.
 LOSING = frozenset(

@@ -146,7 +146,7 @@ LIMITS: tuple[Limit, ...] = (
 class Finding:
     """A bug that the simulation found and that is not fixed yet: which faults it needs, and how its claims begin.
 
-    Counted and told apart from limits: whoever fixes one takes it out of here.
+    Counted and told apart from limits: anyone who fixes one takes it out of here.
     """
 
     name: str

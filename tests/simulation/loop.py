@@ -63,7 +63,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         future = self.create_future()
         try:
             future.set_result(function(*args))
-        except Exception as error:  # noqa: BLE001 - it is whoever awaits it that gets it
+        except Exception as error:  # noqa: BLE001 - those who await it get it
             future.set_exception(error)
         return future
 

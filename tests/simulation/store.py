@@ -61,7 +61,7 @@ class CrashingRun(MemoryRun):
         await durable
 
     def record(self, notes: Iterable[Note]) -> None:
-        """Hand in notes; that they could not be written is told to whoever waits for that."""
+        """Hand in notes; that they could not be written is told to anyone who waits for that."""
         if not self.is_dead:
             self._waiting.append((list(notes), None))
             self._write_soon()

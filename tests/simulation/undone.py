@@ -1,7 +1,7 @@
 """A campaign and its way back: a run that reserves, under faults, and the one that undoes it, in the same world.
 
 What is held against the world: no budget is exceeded, codes that others have stay theirs, the undo is about all that
-the run reserved and nothing else, whoever redeemed keeps theirs, and no code is given back that somebody still has.
+the run reserved and nothing else, anyone who redeemed keeps theirs, and no code is given back that somebody still has.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class Erasure:
 
 
 class Api:
-    """The deployment: whoever was erased is gone at once. It knows by its port who asks."""
+    """The deployment: anyone who was erased is gone at once. It knows by its port who asks."""
 
     def __init__(self):
         self.gone, self.erasures, self.requests = set(), [], Counter()

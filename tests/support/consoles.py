@@ -24,7 +24,7 @@ from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State
 from tests.support import reported_runs as runs
 
-#: Whoever looks at a page must not find this.
+#: Anyone who looks at a page must not find this.
 SECRET = "customer-secret"
 TODAY = date(2026, 11, 28)
 

@@ -25,7 +25,7 @@ LONGEST = 1 << 18  # bytes of a command with its environment
 
 
 class Nursery:
-    """The process that commands are forked off; ends with whoever has it, at the latest."""
+    """The process that commands are forked off; ends with anyone who has it, at the latest."""
 
     def __init__(self):
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -39,7 +39,7 @@ WITHOUT_PLACES = ("journal/store.py", "journal/ledgers.py", "journal/records.py"
 
 #: Retired words: as a word, as part of a snake_case name, and as part of a CamelCase name.
 BANNED = re.compile(
-    r"(?<![a-z])(?:anew|beside|dealt|dealings?|mend(?:s|ed|ing)?|sittings?)(?![a-z])"
+    r"(?<![a-z])(?:anew|beside|dealt|dealings?|mend(?:s|ed|ing)?|sittings?|whoever)(?![a-z])"
     r"|(?<=[a-z])(?-i:Anew|Beside|Dealt|Dealing|Mend|Sitting)(?![a-z])",
     re.IGNORECASE,
 )
@@ -57,6 +57,7 @@ OLD_LITERALS = {
     r'"dealt"': "the name under which that file's key is kept in the key file",
     r"(?:FROM|INTO|UPDATE|TABLE|table) [`'\"]?sittings": "a table in the journal of every run",
     r"(?:FROM|INTO|EXISTS|ON) dealt(?:_to)?": "a table of that file, and its index",
+    r"whoever signed is honest": "a sentence of VERIFY.txt in every pack since the first format",
     r'^_AGAIN_BEFORE = "anew"': "one word of VERIFY.txt up to report/2",
     r'"sittings(?:_left_out)?"|`sittings(?:_left_out)?`': "members of a report up to report/2, and that table",
 }

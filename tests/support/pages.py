@@ -95,7 +95,7 @@ def variants(line: str) -> list[str]:
 
 @dataclass
 class Home:
-    """A folder with a state, the sandbox, and whoever types there."""
+    """A folder with a state, the sandbox, and anyone who types there."""
 
     folder: Path
     nursery: object

@@ -20,7 +20,7 @@ def saying(status, more=b"", **headers):
 class Proxy:
     """Lets everybody through who has the credentials, if it wants some, or gives ``answer`` to every CONNECT.
 
-    Where ``times`` is given, only so often: whoever asks after that is let through.
+    Where ``times`` is given, only so often: anyone who asks after that is let through.
     ``asked`` are the targets that it was asked for, ``heads`` what it was told, ``carried`` all bytes that it saw on
     their way to them. ``to`` is the port that every way leads to, whatever was asked for.
     """

@@ -143,7 +143,7 @@ class RunLeases:
         self._held.counts = None
 
     def claim(self, number: int, known: Collection[int]) -> ClaimedPages | Unclaimed:
-        """Fence whoever is over, then claim something that is nobody's.
+        """Fence anyone who is over, then claim something that is nobody's.
 
         Raises:
             FencedError: others may have what the execution held.
@@ -317,7 +317,7 @@ class LeasedRun(MemoryRun):
         return MemoryKeeper(self._leases, number)
 
     def _claim(self) -> None:
-        """Keep out whoever wants the run for themselves, while anybody works on it."""
+        """Keep out anyone who wants the run for themselves, while anybody works on it."""
         if self._leases.are_held:
             raise running(self.run_id)
         super()._claim()

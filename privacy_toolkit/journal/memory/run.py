@@ -59,7 +59,7 @@ _MADE = ExchangeRecord(Purpose.READ_BEFORE, "")
 
 
 class HeldRun(msgspec.Struct):
-    """All that is kept of a run. ``worker`` is whoever works on it."""
+    """All that is kept of a run. ``worker`` is the one who works on it."""
 
     run_id: str
     plan: bytes
@@ -140,7 +140,7 @@ class HeldRun(msgspec.Struct):
 
 
 def taken_in(run_id: str, staged: Staged) -> HeldRun:
-    """Take in what a run is made of: all of it, or the error of whoever gives it."""
+    """Take in what a run is made of: all of it, or the error of the one who gives it."""
     bounds: list[tuple[int, int]] = []
     subjects: list[Subject] = []
     for page in staged.pages:
@@ -425,7 +425,7 @@ class MemoryRun:
         self._run.controls.append(control)
 
     def ask_to_stop(self, asked: StopAsked) -> None:
-        """Ask whoever works on the run to stop.
+        """Ask those who work on the run to stop.
 
         Raises:
             RefusedError: nobody does.
@@ -440,7 +440,7 @@ class MemoryRun:
         return self._held.tune_asked
 
     def ask_to_tune(self, asked: TuneAsked) -> None:
-        """Ask whoever works on the run for another pace; raises as ``ask_to_stop``."""
+        """Ask those who work on the run for another pace; raises as ``ask_to_stop``."""
         if not self.is_running:
             raise not_running(self.run_id)
         self._held.tune_asked = asked

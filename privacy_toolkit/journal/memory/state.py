@@ -165,7 +165,7 @@ class MemoryAssignedCodes:
     ) -> None:
         """Keep which customers get which codes, all or none.
 
-        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: who had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile.
@@ -490,6 +490,10 @@ class MemoryState:
             raise running(run_id)
         self._set_aside[run_id] = self._runs.pop(run_id)
         return f"memory:{run_id}"
+
+    def ids_set_aside(self) -> list[str]:
+        """Give the ids of all runs that were set aside."""
+        return sorted(self._set_aside)
 
     def runs_set_aside(self) -> Iterator[tuple[str, MemoryRun]]:
         """Give id and run of all that were set aside."""

@@ -309,7 +309,7 @@ class LeaseThread:
             done, error = None, None
             try:
                 done = step(self._connected())
-            except BaseException as fault:  # noqa: BLE001 - for whoever waits
+            except BaseException as fault:  # noqa: BLE001 - for anyone who waits
                 error = fault
                 if isinstance(fault, psycopg.Error):
                     self._hang_up()
@@ -342,7 +342,7 @@ class LeaseThread:
 
 
 class LeaseLine:
-    """What is done with a database one after the other, from an event loop. Whoever waits no longer drops all of it."""
+    """What is done with a database one after the other, from an event loop. Who waits no longer drops all of it."""
 
     def __init__(self, database: Database, timeout: float) -> None:
         self._connect = lambda: database.connect(max(1, round(timeout * 1000)))

@@ -42,7 +42,7 @@ OrderOf = Callable[[RunReader, str], SignOrder | None]
 def copy_state(folder: Path, state: PostgresState, key: Path | None = None, order_of: OrderOf | None = None) -> int:
     """Copy a state folder into an empty state; how many runs that were.
 
-    The folder then seems a copy to whoever works with it: both at once would send things twice. ``key`` is the file
+    The folder then seems a copy to anyone who works with it: both at once would send things twice. ``key`` is the file
     with the folder's key, if that is not in it. ``order_of`` has the runs ordered, as they are, where they are now.
 
     Raises:

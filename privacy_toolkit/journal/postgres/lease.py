@@ -377,7 +377,7 @@ _FREE: Final = (
 
 
 def claim(connection: Connection, me: LeaseOf, known: Collection[int]) -> tuple[int, int] | Unclaimed:
-    """Fence whoever is over, then claim something that is nobody's: the numbers of its first and its last subject.
+    """Fence anyone who is over, then claim something that is nobody's: the numbers of its first and its last subject.
 
     Raises:
         FencedError: others may have what the execution held.
@@ -483,7 +483,7 @@ class LeasedReader(Protocol):
         """Give the open subjects of a page in a list for each due date, the earliest first."""
 
     def told(self, notes: Iterable[Note]) -> Sequence[Note]:
-        """Tell whoever walks the run party by party what is written of it."""
+        """Tell anyone who walks the run party by party what is written of it."""
 
     def ended(self, number: int) -> None:
         """Take note that an execution of this process has ended."""
@@ -580,7 +580,7 @@ class PostgresKeeper:
         return unfolded if self._me.terms.exclusive and walked else {one.first for one in walked} & unfolded
 
     async def _fold(self) -> None:
-        """Fold what is worth it; what can't be is overlaid by whoever reads it."""
+        """Fold what is worth it; what can't be is overlaid by the one who reads it."""
         while self._to_fold:
             first = self._to_fold.pop()
             try:

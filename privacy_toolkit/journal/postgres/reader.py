@@ -352,7 +352,7 @@ class PostgresReader(PackedReader):
     def rows_of_page(self, first: int) -> list[SubjectRow]:
         """Give all that is known of the subjects of a page, in their order.
 
-        Whoever is on hold by the order of the run is so here too, or nothing of the page is handed out.
+        Anyone who is on hold by the order of the run is so here too, or nothing of the page is handed out.
         """
         rows = decode_rows(self._packed(first))
         if self._seal is not None:

@@ -326,7 +326,7 @@ class PostgresRun(PostgresReader, WrittenRun):
         """
         what = "That the run is to stop could not be written"
         with explained(what), self._database.used() as connection, connection.transaction():
-            # Whoever begins to work on the run changes this row first, and takes away what was asked before.
+            # Anyone who begins to work on the run changes this row first, and takes away what was asked before.
             connection.execute("SELECT 1 FROM runs WHERE run_no = %s FOR UPDATE", (self._run_no,))
             if not self.is_running:
                 raise not_running(self.name)

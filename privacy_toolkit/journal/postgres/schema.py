@@ -24,7 +24,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         "0001-first",
         """
         CREATE TABLE facts (name text PRIMARY KEY, value bytea NOT NULL);
-        -- The keys of what names people by digests: whoever has a list and its key can test who is on it.
+        -- The keys of what names people by digests: anyone who has a list and its key can test who is on it.
         CREATE TABLE keys (name text PRIMARY KEY, value bytea NOT NULL, checked bytea);
         CREATE TABLE runs (
             run_no int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -185,7 +185,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         """
         -- That somebody asked all who work on a run to stop; it goes when work on the run is gone on with.
         CREATE TABLE stops (run_no int PRIMARY KEY REFERENCES runs, data bytea NOT NULL);
-        -- Whoever could work with the state before can do so now.
+        -- Anyone who could work with the state before can do so now.
         DO $$
         DECLARE named name;
         BEGIN
@@ -245,7 +245,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         CREATE TABLE orders (run_no int PRIMARY KEY REFERENCES runs, signed bytea NOT NULL, held bytea NOT NULL);
         -- What tells whether a key is the one under which the secret of a run, and so all of it, is sealed.
         ALTER TABLE run_secrets ADD checked bytea;
-        -- Whoever could work with the state before can do so now.
+        -- Anyone who could work with the state before can do so now.
         DO $$
         DECLARE named name;
         BEGIN
@@ -275,7 +275,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
         """
         -- The pace that somebody asked of all who work on a run; it goes when work on the run is gone on with.
         ALTER TABLE runs ADD tuned bytea;
-        -- Whoever could work with the state before can do so now.
+        -- Anyone who could work with the state before can do so now.
         DO $$
         DECLARE named name; may text;
         BEGIN
@@ -292,7 +292,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
 #: them are migrations of their own, by the names of Procrastinate's files.
 _WORK: Final = "0004-work"
 
-# Who may do what. Whoever is to do less has fewer rights; whose orders count is said by signatures and not by these.
+# Who may do what. Anyone who is to do less has fewer rights; whose orders count is said by signatures and not by these.
 
 OPERATOR, WORKER, READER = ROLES = ("operator", "worker", "reader")
 _ALL: Final = "SELECT, INSERT, UPDATE, DELETE"

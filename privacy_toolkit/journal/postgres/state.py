@@ -427,9 +427,14 @@ class PostgresState:
                 raise running(run_id)
         return f"{self.database.name}: run {run_id}, out of use"
 
+    def ids_set_aside(self) -> list[str]:
+        """Give the ids of all runs that were set aside, also of those that can't be read."""
+        found = self._rows("SELECT run_id FROM runs WHERE set_aside_at IS NOT NULL ORDER BY run_id")
+        return [str(run_id) for (run_id,) in found]
+
     def runs_set_aside(self) -> Iterator[tuple[str, PostgresReader]]:
         """Give id and run of all that were set aside and can be read; each is closed after its turn."""
-        for (run_id,) in self._rows("SELECT run_id FROM runs WHERE set_aside_at IS NOT NULL ORDER BY run_id"):
+        for run_id in self.ids_set_aside():
             with suppress(ToolkitError), PostgresReader(self.database, run_id, set_aside=True) as run:
                 yield run_id, run
 

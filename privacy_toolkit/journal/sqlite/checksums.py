@@ -186,7 +186,7 @@ class Checksums:
             return False
 
     def settle(self, kept: sqlite3.Connection, connect: Callable[[], sqlite3.Connection]) -> None:
-        """Have all copied that a process which died left in the log; for whoever is alone in writing.
+        """Have all copied that a process which died left in the log; for anyone who is alone in writing.
 
         ``kept`` is from ``keep_log``, got before it was made sure that nobody else writes. It is closed.
 
@@ -221,8 +221,8 @@ class Checksums:
     def committed(self, *, after_failure: bool = False) -> int:
         """Take note of what was committed since; the number of frames that await a checkpoint.
 
-        For whoever is alone in writing: to be called after each commit. Once one failed (a full disk), what it left in
-        the log looks like frames: from then on ``after_failure`` has each of them checked.
+        For anyone who is alone in writing: to be called after each commit. Once one failed (a full disk), what it left
+        in the log looks like frames: from then on ``after_failure`` has each of them checked.
         """
         if after_failure:
             log = _whole_log(self._log_path)
@@ -360,7 +360,7 @@ def keep_log(database: Path) -> sqlite3.Connection:
 def moved(path: Path, database: Path) -> bool:
     """Whether checksums at ``path`` were made for another file than the one at ``database``: one of them is a copy.
 
-    Damage is not told here but by whoever opens them.
+    Damage is not told here but by the one who opens them.
     """
     try:
         with path.open("rb") as file:

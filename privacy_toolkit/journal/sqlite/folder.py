@@ -254,7 +254,6 @@ def _new(generation: int = 0, restored_at: tuple[int, ...] = ()) -> _Record:
 #: What a folder may hold that was begun to be made into a state folder, or came empty as a volume of its own.
 _BEGUN = frozenset({"runs", "locks", "packs", "lost+found"})
 
-
 _IDENTITY = re.compile(r"[0-9a-f]{32}")
 
 
@@ -439,10 +438,13 @@ class StateFolder:
 
     def runs_set_aside(self) -> Iterator[tuple[str, JournalReader]]:
         """Id and journal of every run that was taken out of use and can be read; each is closed after its turn."""
-        place = self.path / "set-aside"
-        for folder in sorted(place.iterdir()) if place.is_dir() else ():
-            with suppress(ToolkitError), JournalReader(folder) as journal:
-                yield folder.name, journal
+        for run_id in self.ids_set_aside():
+            with suppress(ToolkitError), JournalReader(self.path / "set-aside" / run_id) as journal:
+                yield run_id, journal
+
+    def ids_set_aside(self) -> list[str]:
+        """The ids of all runs that were taken out of use, also of those that can't be read."""
+        return sorted(one.name for one in self.path.glob("set-aside/*") if not one.name.startswith("chain-"))
 
     def left_over(self) -> list[str]:
         """What processes that died while they created a run have left behind, by name; it holds ids."""
@@ -484,7 +486,7 @@ class StateFolder:
         return [*found, *(f"runs/{run_id}/{JOURNAL_FILE}" for run_id in self.run_ids())]
 
     def copy_of(self, name: str, building: Path) -> Path:
-        """A file as it is at one moment, whoever writes to it: a database is copied to ``building``, by SQLite itself.
+        """A file as it is at one moment, no matter who writes: a database is copied to ``building``, by SQLite itself.
 
         Raises:
             DamagedError: it is the journal of a run, and not what was written to it.

@@ -2,8 +2,8 @@
 
 Erased stays erased: the list of whom holds no id. An entry is HMAC-SHA256 under a key of the list's own, which is kept
 apart from it. The list outlives the purge of a run, which takes the ids away, since afterwards too a request would
-re-create the profile of whoever was erased. Lists of other machines can be taken in, each under its own key, and single
-people can be taken off.
+re-create the profile of the one who was erased. Lists of other machines can be taken in, each under its own key, and
+single people can be taken off.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from privacy_toolkit.journal.store import assigned_meanwhile
 
 # The keys of lists that name people by digests: they lie apart from the lists, wrapped under the state folder's key.
 #
-# Whoever has a list and its key can test whether somebody is on it. So the key of a list is never in the same file:
+# Anyone who has a list and its key can test whether somebody is on it. So the key of a list is never in the same file:
 # there
 # it is only XORed with HMAC-SHA256(the state folder's key, the list's name), which without that key says nothing of
 # it.
@@ -475,7 +475,7 @@ class AssignedCodesFile:
     ) -> None:
         """Make durable which codes are assigned to which customers, as worked out when this was opened; all or nothing.
 
-        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: whoever had one has it no more.
+        Codes in ``shared`` may have several customers. Those in ``void`` don't exist: who had one has it no more.
 
         Raises:
             RefusedError: something was assigned meanwhile.
@@ -563,4 +563,4 @@ def _explained(what: str) -> Iterator[None]:
 # What deployments taught the toolkit: a small file for each in the state folder, with its control profile.
 #
 # The id of a control profile is written down before the profile is made, so that no crash leaves one behind that nobody
-# knows of. Whoever writes holds the lock on the deployment.
+# knows of. Anyone who writes holds the lock on the deployment.

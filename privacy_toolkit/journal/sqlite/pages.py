@@ -2,7 +2,7 @@
 
 A commit adds one row a page to the log: what its notes say of that page, packed. Folding puts all log rows of a page
 together with what was folded before, counts what the page comes to, and takes the log rows away, in one transaction.
-Whoever reads overlays the log on the folded page, so it makes no difference to anybody when that happens.
+Anyone who reads overlays the log on the folded page, so it makes no difference to anybody when that happens.
 
 What has to be kept of answers is in a table of its own, since it is destroyed once it was handed over.
 """

@@ -329,7 +329,7 @@ class RunFacts(KeptFacts):
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """Keep it apart that somebody begins to work on the run, and that somebody asks whoever does to stop."""
+        """Keep it apart that somebody begins to work on the run, and that somebody asks those who do to stop."""
         lock = durable.take(self.folder / ASKING_NAME, 2 * _A_MOMENT)
         try:
             yield

@@ -93,7 +93,7 @@ class FileSink:
 
 # The journal of a run.
 
-#: So many milliseconds a purge waits for whoever reads the journal.
+#: So many milliseconds a purge waits for anyone who reads the journal.
 READER_PATIENCE = 2_000
 #: What a purge does to the tables but for the pages, which are written again.
 _UNLINK = (
@@ -276,7 +276,7 @@ class RunJournal(JournalReader, WrittenRun):
         """Destroy the ids and the secret; what was observed stays, and nothing links it to a person any more.
 
         ``plan`` takes the place of the plan: it says no more than the pack does. The subjects get numbers in random
-        order, since whoever still has the input could tell from the old ones which is whose, and the times of the
+        order, since anyone who still has the input could tell from the old ones which is whose, and the times of the
         pack. Nothing is changed while another program reads the file: what it reads would stay there. Once more, a
         purged run is only written again, which takes away what an earlier purge had to leave behind.
 

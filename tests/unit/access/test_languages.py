@@ -8,7 +8,8 @@ import pytest
 
 from privacy_toolkit.access import words as languages
 from privacy_toolkit.access import words as notice
-from privacy_toolkit.access.words import LANGUAGES, language
+from privacy_toolkit.access.words import language
+from privacy_toolkit.core.model import LANGUAGES
 from privacy_toolkit.core.privacy import templates_folder
 from privacy_toolkit.talonone.inventory import SHAPES, FieldKind
 

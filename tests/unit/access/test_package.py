@@ -121,7 +121,7 @@ def test_somebody_elses_data_is_never_handed_out(recipe, named):
 
 
 @pytest.mark.parametrize("owner", ["customer-00002", "CUSTOMER-00001", "", None, 7])
-def test_a_session_of_somebody_else_is_never_handed_out_whoever_let_it_pass(recipe, owner):
+def test_a_session_of_somebody_else_is_never_handed_out_no_matter_who_let_it_pass(recipe, owner):
     body = raw({"customerSession": {"integrationId": "s1", "profileId": owner}})
     besides = Besides(sessions=(SessionRead("s1", "complete", body),))
     answer = raw({"profile": {"integrationId": "customer-00001"}})

@@ -4,7 +4,8 @@ import pytest
 
 from privacy_toolkit.access.package import readme_text
 from privacy_toolkit.access.page import Facts
-from privacy_toolkit.access.words import LANGUAGES, Notice, blank, language
+from privacy_toolkit.access.words import Notice, blank, language
+from privacy_toolkit.core.model import LANGUAGES
 
 FILES = {"index.html": b"page", "data.json": b"{}", "data/coupons.csv": b"x"}
 

@@ -4,8 +4,8 @@ import re
 import pytest
 
 from privacy_toolkit.access.page import ReceiptFacts, receipt_page
-from privacy_toolkit.access.words import LANGUAGES, Notice, Texts, blank, language
-from privacy_toolkit.core.model import Outcome
+from privacy_toolkit.access.words import Notice, Texts, blank, language
+from privacy_toolkit.core.model import LANGUAGES, Outcome
 from tests.support.html import Page
 
 HOSTILE = "</style></bdi><script>alert(1)</script>\"'&\u202e"

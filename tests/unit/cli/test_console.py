@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from privacy_toolkit.engine.plan import summarize
+from privacy_toolkit.journal.sqlite.folder import StateFolder
 from tests.support import consoles
 
 RUN = "20261120-090000-erase-00000a"
@@ -192,6 +193,14 @@ def test_a_damaged_run_is_shown_as_that_next_to_the_others(visitor, desk):
     assert "Verdict: complete" in visitor.page(f"/runs/{RUN}")
 
 
+def test_a_run_that_was_set_aside_is_named_where_it_is_missing(visitor, desk):
+    aside = "20261124-090000-erase-00000f"
+    desk.run(aside, 2).close()
+    assert "set aside" not in visitor.page()
+    StateFolder(desk.settings.state).set_aside(aside)
+    assert f"1 run was set aside, and not counted here: {aside}." in visitor.page()
+
+
 def test_a_state_that_cannot_be_read_is_told_in_a_sentence(visitor, desk):
     (desk.settings.state / "runs").rename(desk.settings.state / "gone")
     (desk.settings.state / "runs").write_text("no folder")
@@ -236,7 +245,7 @@ def test_commands_are_about_the_state_that_is_shown_and_quoted(desk):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_cleanly_by_a_signal_whoever_is_connected(number, tmp_path):
+def test_it_ends_cleanly_by_a_signal_no_matter_who_is_connected(number, tmp_path):
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/opened\n')
     browser.chmod(0o700)

@@ -172,7 +172,7 @@ def test_folder_that_was_swept_before_it_was_locked_is_made_once_more(packs, mon
     assert neighbour(packs / "p") == ["p"]
 
 
-def test_folder_that_is_being_swept_is_left_to_whoever_sweeps(packs, monkeypatch):
+def test_folder_that_is_being_swept_is_left_to_anyone_who_sweeps(packs, monkeypatch):
     new_folder, others = durable._new_folder, []
 
     def watched(path):

@@ -198,7 +198,7 @@ def test_an_approval_is_good_in_one_state_folder(plan, keys, trust):
         approved(plan, signed(plan, keys["second"]), trust, NOW, "cd" * 16)
 
 
-def test_what_a_plan_says_is_said_to_whoever_signs_it(plan):
+def test_what_a_plan_says_is_said_to_anyone_who_signs_it(plan):
     full = msgspec.structs.replace(
         plan,
         job="export",

@@ -1,4 +1,4 @@
-"""Whoever asks for a name later waits for those who asked before."""
+"""Anyone who asks for a name later waits for those who asked before."""
 
 import asyncio
 

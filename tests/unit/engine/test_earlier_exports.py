@@ -172,7 +172,7 @@ def test_those_answered_are_on_hold_and_everybody_else_is_left_as_they_are(run, 
     assert skips(text, holds={1: Hold("identity")})[0] == set()  # the ground of the exclusion list is said
 
 
-def test_a_list_without_dates_leaves_out_whoever_was_exported(run, skips):
+def test_a_list_without_dates_leaves_out_anyone_who_was_exported(run, skips):
     run(1, "a", asked="2026-11-20")
     assert skips("customer_id\na\nb\na\n") == ({1}, {})
 

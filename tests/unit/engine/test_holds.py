@@ -1,4 +1,4 @@
-"""Who is left alone: the exclusion list, whoever was erased, and which of the two is said."""
+"""Who is left alone: the exclusion list, anyone who was erased, and which of the two is said."""
 
 import pytest
 from msgspec.structs import replace
@@ -69,7 +69,7 @@ def test_a_subject_is_held_for_any_customer_it_is_about():
 # who was erased
 
 
-def test_whoever_a_run_erased_is_on_the_list_and_nobody_else(run, is_suppressed):
+def test_whom_a_run_erased_is_on_the_list_and_nobody_else(run, is_suppressed):
     run(1, ("a", Outcome.ERASED), ("b", Outcome.NOTHING_HELD), ("c", Outcome.UNVERIFIED), ("d", Outcome.ON_HOLD))
     run(2, ("e", Outcome.ERASED))
     assert [is_suppressed(id_) for id_ in "abcde"] == [True, False, False, False, True]

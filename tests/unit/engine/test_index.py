@@ -153,7 +153,7 @@ def test_an_index_that_can_not_be_used_is_made_again(two, change, monkeypatch):
     ],
 )
 def test_nobody_is_left_out_by_an_entry_that_is_not_as_it_was_written(two, sql):
-    """Whoever is missing is exported again; nobody who was not exported is taken for it."""
+    """Anyone who is missing is exported again; nobody who was not exported is taken for it."""
     look(two)
     with closing(sqlite3.connect(path(two), isolation_level=None)) as connection:
         connection.execute(sql)
@@ -193,7 +193,7 @@ def test_a_purge_destroys_what_the_index_has_of_the_run(two):
     assert error.value.code == "applied"
 
 
-def test_whoever_reads_a_run_while_it_is_purged_enters_nothing_of_it(two):
+def test_anyone_who_reads_a_run_while_it_is_purged_enters_nothing_of_it(two):
     def told():
         yield f"{SCOPE}\0anna", b"x"
         with two.open(RUN) as journal:

@@ -138,7 +138,7 @@ def test_what_is_waited_for_ends_with_a_stop():
     asyncio.run(play())
 
 
-def test_what_fails_fails_for_whoever_waits_for_it():
+def test_what_fails_fails_for_anyone_who_waits_for_it():
     async def fail():
         await asyncio.sleep(0)
         raise ZeroDivisionError

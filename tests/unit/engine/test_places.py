@@ -12,7 +12,7 @@ def places():
     return Places(2, Stop())
 
 
-def test_a_place_goes_to_whoever_has_waited_longest(places):
+def test_a_place_goes_to_the_one_who_has_waited_longest(places):
     async def play():
         assert places.is_taken()
         await places.take()

@@ -47,7 +47,7 @@ class Disk:
 
     def _step(self, name: str, path: object) -> None:
         if self._looking:
-            return  # what whoever looks does is no step
+            return  # what anyone who looks does is no step
         self._looking = True
         self.before_step()
         self._looking = False

@@ -69,7 +69,7 @@ def test_each_row_of_the_pack_may_be_that_of_at_least_fifty_people(worked):
     rows = rows_of(folder)
     for row in rows:
         assert len(candidates(log, moment(row["settled_at"]), row["time_span"], requests_in(row))) >= LEAST
-    # Whoever guesses has at best one chance in fifty for each row: of 300 some 6, where exact times gave them all.
+    # Anyone who guesses has at best one chance in fifty for each row: of 300 some 6, where exact times gave them all.
     assert min(Counter((row["settled_at"], row["time_span"], row["outcome"]) for row in rows).values()) >= LEAST
 
 
@@ -109,7 +109,7 @@ def test_the_order_of_the_journal_tells_no_more_than_chance(worked):
     assert len(by_time) == PEOPLE
 
 
-def test_the_suppression_list_tells_who_was_erased_to_whoever_has_it_with_its_key(tmp_path):
+def test_the_suppression_list_tells_who_was_erased_to_anyone_who_has_it_with_its_key(tmp_path):
     with SuppressionFile(tmp_path) as listed:
         listed.add("live https://x", ["person-1"], "run", 1)
         assert [person for person in ("person-1", "person-2") if listed.of({"live https://x"})(person)] == ["person-1"]

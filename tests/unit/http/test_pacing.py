@@ -141,7 +141,7 @@ def test_the_gate_lets_nobody_make_a_second_too_full():
     assert written[-1] - written[0] <= 1.01
 
 
-def test_whoever_is_at_the_gate_comes_before_those_who_wait_for_a_turn():
+def test_anyone_who_is_at_the_gate_comes_before_those_who_wait_for_a_turn():
     clock, order = Clock(), []
     pacer = Pacer(2, clock=clock, sleep=clock.sleep)
 
@@ -276,7 +276,7 @@ def test_without_a_rate_a_pause_is_over_when_it_is_over():
     assert {round(time) for time, _ in turns(pacer, clock, 100)} == {1030}
 
 
-def test_whoever_gives_up_does_not_keep_the_turn():
+def test_anyone_who_gives_up_does_not_keep_the_turn():
     clock = Clock()
     pacer = Pacer(1, clock=clock, sleep=clock.sleep)
 
@@ -392,7 +392,7 @@ def test_without_a_rate_nobody_gets_a_turn_until_there_is_one():
     asyncio.run(play())
 
 
-def test_whoever_may_not_gets_no_turn_and_is_let_go_where_nothing_comes_any_more():
+def test_anyone_who_may_not_gets_no_turn_and_is_let_go_where_nothing_comes_any_more():
     clock, held = Clock(), [True]
     pacer = Pacer(50, clock=clock, sleep=clock.sleep)
     pacer.change(50, lambda: held[0])

@@ -184,6 +184,7 @@ def test_what_is_given_does_not_hang_on_the_order_of_columns(put, take):
     ("header", "said"),
     [
         ("profileId,type,colour", "the column colour is no field"),
+        ("profileId,Type", "If it is type, call the column so. The fields are: type"),
         ("profileId,type,4711", "the column (column 3) is no field"),  # a file without a header must not show its data
         ("profileId,type,attributes.a:strng", "one of boolean, json, number, string, time"),
         ("profileId,type,attributes.", "'attributes.'"),

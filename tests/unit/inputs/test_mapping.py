@@ -199,6 +199,13 @@ def test_days_that_a_spreadsheet_has_made_numbers_of_are_told_for_what_they_are(
     assert "spreadsheet" not in told.message
 
 
+def test_a_day_that_no_calendar_has_is_said_to_be_one_where_its_form_was_named(put, read):
+    (told,) = read(put("id,requested_at\na,30.02.2026\nb,1.3.2026\n"), date_format="de").summary.warnings
+    assert "or as --date-format de has them. One that no calendar has, such as February 30, is refused." in told.message
+    (told,) = read(put("id,requested_at\na,30.02.2026\nb,2026-03-01\n")).summary.warnings
+    assert "--date-format names another form" in told.message
+
+
 @pytest.mark.parametrize(
     ("ids", "codes"),
     [

@@ -224,7 +224,7 @@ def test_the_journal_tells_a_later_execution_how_erased_ones_are_answered(state,
 
 
 def test_an_id_that_is_answered_both_ways_takes_back_what_was_absent_before(state, script, sit):
-    """One of two servers behind the address has no data: whoever was absent is asked again after a new control."""
+    """One of two servers behind the address has no data: anyone who was absent is asked again after a new control."""
     create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "someone"), (3, "second")]]))
     given = {"someone": [ABSENT] * 4, "second": [ABSENT, inventory("second", {"Name": "x"}), OK, ABSENT, ABSENT]}
     asked = script([], told=lambda request, _: next(one for one in given if one in request.url.path))

@@ -83,7 +83,7 @@ def test_each_session_has_an_outcome_of_its_own(handed):
     ]
 
 
-def test_whoever_has_no_session_on_the_list_has_none_asked_for(handed):
+def test_anyone_who_has_no_session_on_the_list_has_none_asked_for(handed):
     asked, state, delivered = handed(HELD, listed=())
     assert (asked, state.outcome, delivered) == (["inventory"], Outcome.DONE, [(HELD.content, None)])
 

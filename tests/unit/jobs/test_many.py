@@ -158,7 +158,7 @@ def test_an_answer_that_leaves_somebody_out_says_nothing_of_them(write):
     assert (script.sent, told(rows)) == (["abcdef", "c"], {"done": "abcdef"})
 
 
-def test_whoever_is_never_in_an_answer_is_unknown(write):
+def test_anyone_who_is_never_in_an_answer_is_unknown(write):
     script, rows = write(shown("c"), refusal(429))
     assert script.sent == ["abcdef", *["c"] * (ACT_TRIES - 1)]
     assert told(rows) == {"done": "abdef", "unknown not_in_answer": "c"}

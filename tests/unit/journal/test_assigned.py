@@ -25,7 +25,7 @@ def test_at_first_nothing_is_assigned(opened):
         assert record.code_of("a", {}) is None
 
 
-def test_what_was_assigned_is_known_to_whoever_opens_it_next(opened):
+def test_what_was_assigned_is_known_to_anyone_who_opens_it_next(opened):
     with opened() as record:
         record.remember([("a", "X"), ("b", "Y")])
     with opened() as record:

@@ -419,7 +419,7 @@ def test_what_becomes_of_a_doubt_meanwhile_does_not_bring_it_up_again(shared, st
 # Intents, answers, crashes.
 
 
-def test_an_intent_that_is_durable_is_unknown_to_whoever_looks(make, store):
+def test_an_intent_that_is_durable_is_unknown_to_anyone_who_looks(make, store):
     run = make()
     run.begin_execution(1, "{}")
     asyncio.run(run.intend([Note(1, [(1, SEEN), (2, INTENT)], LOST)]))
@@ -530,7 +530,7 @@ def test_a_lease_writes_as_its_execution_and_is_alone_with_an_exclusive_run(make
 
 
 def test_only_one_works_on_a_run(make, state, monkeypatch):
-    monkeypatch.setattr(reader, "_A_MOMENT", 0.0)  # a folder waits for whoever only looks
+    monkeypatch.setattr(reader, "_A_MOMENT", 0.0)  # a folder waits for anyone who only looks
     with make() as run, state.open(RUN) as other:
         number = run.begin_execution(1, "{}")
         assert (run.is_running, other.is_running) == (True, True)
@@ -551,7 +551,7 @@ def test_only_one_works_on_a_run(make, state, monkeypatch):
 ASKED = StopAsked(5, "anna@desk", "the API is to be maintained")
 
 
-def test_whoever_works_on_a_run_hears_that_it_is_to_stop_and_the_next_one_does_not(make, store):
+def test_anyone_who_works_on_a_run_hears_that_it_is_to_stop_and_the_next_one_does_not(make, store):
     async def until_stopped(run, *, is_asked):
         lease = run.lease(1, "{}", LeaseTerms(lease=5.0, beat=0.02, exclusive=True))
         heard = asyncio.Queue()
@@ -584,7 +584,7 @@ def test_nobody_is_asked_to_stop_who_does_not_work(make, store):
             run.end_execution(run.begin_execution(1, "{}"), 2, None)
 
 
-def test_another_pace_is_asked_of_whoever_works_on_a_run_and_not_of_the_next_one(make, store):
+def test_another_pace_is_asked_of_anyone_who_works_on_a_run_and_not_of_the_next_one(make, store):
     asked = TuneAsked(5, "anna@desk", 20.0, 2, paused=True)
 
     async def at_work(run):
@@ -718,7 +718,7 @@ def test_a_run_that_is_set_aside_is_in_use_no_more(make, state):
     run.end_execution(1, 2, None)
     run.close()
     assert RUN in state.set_aside(RUN)
-    assert state.run_ids() == []
+    assert (state.run_ids(), state.ids_set_aside()) == ([], [RUN])
     assert [(name, found.run_id, found.size) for name, found in state.runs_set_aside()] == [(RUN, RUN, 3)]
     with pytest.raises(UsageError):
         state.set_aside(RUN)
@@ -936,7 +936,7 @@ def test_counters_come_to_what_all_subjects_come_to_at_any_moment(parts, dated, 
                     check_counters(run)
 
 
-def test_whoever_reads_while_a_run_is_worked_on_sees_every_commit_once(make, state):
+def test_anyone_who_reads_while_a_run_is_worked_on_sees_every_commit_once(make, state):
     """Pages are folded meanwhile: nothing may be missing at any moment, and nothing may be there twice."""
     names = [f"c{k}" for k in range(40)]
     with make(names, page=8) as run, state.open(RUN) as other:
@@ -1067,7 +1067,7 @@ def test_a_code_that_was_assigned_is_known_to_be_whose_and_by_the_names_of_old(s
     other.close()
 
 
-def test_codes_are_assigned_by_whoever_worked_them_out_last_all_or_none(state, store, codes):
+def test_codes_are_assigned_by_anyone_who_worked_them_out_last_all_or_none(state, store, codes):
     def broken():
         yield "anna", "X"
         raise RuntimeError

@@ -325,7 +325,7 @@ def test_until_somebody_is_seen_only_one_has_anything(book):
     assert book.claim(second).first == 5
 
 
-def test_whoever_joins_a_run_does_not_try_again_what_was_left_open(book, pair):
+def test_anyone_who_joins_a_run_does_not_try_again_what_was_left_open(book, pair):
     first, second = pair
     for at in (1, 3):
         book.claim(first)
@@ -345,7 +345,7 @@ def test_whoever_joins_a_run_does_not_try_again_what_was_left_open(book, pair):
     assert [one.joined for one in book.executions()] == [None, 1, 1, None, 4]
 
 
-def test_whoever_joins_a_run_that_nobody_began_begins_it(make_book):
+def test_anyone_who_joins_a_run_that_nobody_began_begins_it(make_book):
     book = make_book()
     number = book.begin(replace(TERMS, joins=True))
     book.beat(number)
@@ -380,7 +380,7 @@ def test_nobody_is_fenced_before_lease_and_drain_are_over(book, pair):
     assert book.fenced_at(first) == pytest.approx(OVER)
 
 
-def test_a_write_that_comes_before_the_fence_is_seen_by_whoever_takes_over(book, pair):
+def test_a_write_that_comes_before_the_fence_is_seen_by_anyone_who_takes_over(book, pair):
     first, second = pair
     book.claim(first)
     book.now = OVER
@@ -417,7 +417,7 @@ def test_a_beat_before_the_fence_keeps_the_lease_though_it_was_over(book, pair):
     assert book.state(1) == DONE
 
 
-def test_whoever_has_not_beaten_in_time_claims_nothing(book, pair):
+def test_anyone_who_has_not_beaten_in_time_claims_nothing(book, pair):
     first, _ = pair
     book.now = 15.0
     assert book.claim(first) is Unclaimed.NOT_NOW
@@ -483,7 +483,7 @@ def test_a_share_is_free_for_others_only_when_its_cut_is_confirmed(book):
     assert book.beat(second).share == 50.0
 
 
-def test_the_share_of_whoever_is_gone_is_free_when_its_lease_is_over(book):
+def test_the_share_of_anyone_who_is_gone_is_free_when_its_lease_is_over(book):
     first, second = book.begin(), book.begin()
     book.beat(first)
     book.now = 14.9
@@ -628,7 +628,7 @@ def test_a_share_that_was_cut_counts_in_full_until_what_was_written_of_it_is_as_
     play(script)
 
 
-def test_whoever_finds_the_run_stopped_when_they_claim_hears_why_at_once():
+def test_anyone_who_finds_the_run_stopped_when_they_claim_hears_why_at_once():
     async def script(book, lease, _, heard):
         await asyncio.sleep(0.1)
         book.leases.stop = StopReason.FAILURE_LIMIT
@@ -797,7 +797,7 @@ def test_a_lost_lease_sends_nothing_and_keeps_what_it_hears_as_facts():
     play(script)
 
 
-def test_whoever_hands_in_an_intent_while_a_batch_is_being_refused_hears_of_it_too():
+def test_anyone_who_hands_in_an_intent_while_a_batch_is_being_refused_hears_of_it_too():
     async def script(book, lease, link, _):
         await lease.claim(lambda: None)
         link.cut = "before"
@@ -817,7 +817,7 @@ def test_whoever_hands_in_an_intent_while_a_batch_is_being_refused_hears_of_it_t
     play(script)
 
 
-def test_a_claim_waits_for_others_and_takes_over_from_whoever_is_gone():
+def test_a_claim_waits_for_others_and_takes_over_from_anyone_who_is_gone():
     async def script(book, lease, _, __):
         other = book.begin()
         book.beat(other)

@@ -1,4 +1,4 @@
-"""What an order binds of a run in a database, and what of it is handed out to whoever works on it."""
+"""What an order binds of a run in a database, and what of it is handed out to anyone who works on it."""
 
 import msgspec
 import psycopg

@@ -135,7 +135,7 @@ OLD_COLUMNS = {"first_count": "kept_coupons", "second_count": "kept_referrals"}
 
 
 def tables(folder):
-    """The tables of a former version, row by row, as whoever knows nothing of pages reads them."""
+    """The tables of a former version, row by row, as anyone who knows nothing of pages reads them."""
     connection = sqlite3.connect(folder / JOURNAL_FILE)
     found = {
         table: connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1, 2").fetchall()  # noqa: S608

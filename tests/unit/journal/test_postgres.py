@@ -216,7 +216,7 @@ def two(run, state, address):
     opened[1].close()
 
 
-def test_a_write_that_is_under_way_is_passed_over_by_whoever_fences_and_seen_by_whoever_claims(two, run, execute):
+def test_a_write_that_is_under_way_is_passed_over_by_anyone_who_fences_and_seen_by_anyone_who_claims(two, run, execute):
     (first, to_first), (second, to_second) = two
     execute("UPDATE executions SET expires_at = now() - interval '1 hour' WHERE number = %s", first.number)
     note = Note(1, [(1, INTENT)], LOST)

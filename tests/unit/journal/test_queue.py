@@ -1,4 +1,4 @@
-"""The queue of a state in a database: what was handed out is done by somebody, whoever dies meanwhile."""
+"""The queue of a state in a database: what was handed out is done by somebody, no matter who dies meanwhile."""
 
 from __future__ import annotations
 

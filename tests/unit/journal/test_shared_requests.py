@@ -56,7 +56,7 @@ def test_a_request_about_several_is_counted_once(journal):
 
 
 def test_controls_are_in_the_pace(journal):
-    """They go through the same pace as everything else, so whoever holds it against the limit needs them."""
+    """They go through the same pace as everything else, so anyone who holds it against the limit needs them."""
     journal.begin_execution(1, "{}")
     journal.record_control(ControlRecord(Control.ROUTE, "get_customer_inventory", 9, 4, 401, None, held=True))
     journal.record_control(

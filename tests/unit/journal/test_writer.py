@@ -1,4 +1,4 @@
-"""The thread that writes: whatever it meets is told to whoever waits."""
+"""The thread that writes: whatever it meets is told to anyone who waits."""
 
 import asyncio
 

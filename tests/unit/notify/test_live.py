@@ -170,7 +170,7 @@ def test_as_text_it_is_one_line_with_its_figures(stage):
     assert told.lines == [f"2026-11-23T08:00:00.123Z info    run.ended run={RUN} {figures_}\n"]
 
 
-def test_whoever_wants_nothing_hears_nothing_and_costs_nothing(stage):
+def test_anyone_who_wants_nothing_hears_nothing_and_costs_nothing(stage):
     told = stage(level=None)
     told.live.begin(FACTS, resumed=False)
     assert (told.live.listeners, told.lines, told.ticks) == ([], [], [])

@@ -82,7 +82,7 @@ def test_the_file_is_replaced_in_one_step_and_readable_for_all(run, tmp_path):
     finally:
         os.umask(before)
     with old:
-        assert "exit_code" in old.read()  # whoever was reading goes on with the old one
+        assert "exit_code" in old.read()  # anyone who was reading goes on with the old one
     assert path.stat().st_mode & 0o777 == 0o644
     assert [p.name for p in tmp_path.iterdir()] == ["toolkit.prom"]
     assert samples(path.read_text())["last_success_timestamp_seconds", "export", None]

@@ -113,8 +113,8 @@ def test_complete_never_stands_alone_where_everybody_was_unknown(job):
     nothing = {Job.ERASE: "nothing was there to erase", Job.EXPORT: "there was nothing to export"}[job]
     told = sentence(summary({Outcome.NOTHING_HELD: 50}, job=job), executions(None))
     assert told == (
-        f"Complete: none of the 50 customers is known to this deployment {WHERE}: {nothing}. Is it the right"
-        " environment?"
+        f"Complete: none of the 50 customers is known to this deployment {WHERE}: {nothing}. If no earlier run"
+        " erased them: is it the right environment?"
     )
     held = {Outcome.NOTHING_HELD: 1, Outcome.ON_HOLD: 3}
     told = sentence(summary(held, job=job), executions(None))
@@ -165,11 +165,17 @@ def test_refused_rows_are_accepted_by_their_number_alone():
     assert summary({Outcome.ERASED: 10}, rejected=4, accepted=3).verdict is Verdict.OPEN_ITEMS
 
 
-@pytest.mark.parametrize("reason", CHECKS)
+@pytest.mark.parametrize("reason", sorted({*CHECKS, StopReason.TARGET_UNREACHABLE, StopReason.CREDENTIALS_REFUSED}))
 def test_what_a_resume_would_not_cure_is_looked_at_first(reason):
     step = next_step(summary(OPEN, reason))
     assert step.command == "privacy-toolkit doctor"
     assert step.when.startswith("First ")
+
+
+def test_a_resume_after_a_full_disk_comes_after_making_room():
+    step = next_step(summary(OPEN, StopReason.OUTPUT_FAILED))
+    assert "runs resume" in step.command
+    assert step.when.startswith("First see that it can write there")
 
 
 def test_a_run_under_way_says_so():

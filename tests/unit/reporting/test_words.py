@@ -38,6 +38,20 @@ def test_there_is_advice_for_everything_that_needs_attention(job):
     assert all(text.endswith(".") for text in advice)
 
 
+@pytest.mark.parametrize("job", Job)
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (Reason.CONNECT_REFUSED, "base URL"),
+        (Reason.CONNECT_TIMEOUT, "base URL"),
+        (Reason.CREDENTIALS_REFUSED, "API key"),
+        (Reason.TLS_FAILED, "certificate"),
+    ],
+)
+def test_what_a_resume_does_not_cure_has_its_own_advice_in_every_job(job, reason, said):
+    assert said in wording.action(Outcome.RETRYABLE, reason, job)
+
+
 def test_verification_says_what_is_left_open():
     proof = declaration(Job.ERASE).words.proof
     assert "every erasure" in verification(proof.checked, "all")

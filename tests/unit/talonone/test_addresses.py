@@ -86,12 +86,13 @@ def test_values_are_encoded_once(value, segment):
 
 
 @pytest.mark.parametrize(
-    "value", [None, "", ".", "..", "a\nb", "a\x00", "\x7f", "\x85", "\u2028", "\ud800", "x" * 1001]
+    "value",
+    [5, b"abc", 1.5, None, "", ".", "..", "a\nb", "a\x00", "\x7f", "\x85", "\u2028", "\ud800", "x" * 1001],
 )
 def test_values_that_address_something_else_are_refused(value):
     with pytest.raises(UsageError) as refused:
         make_path(ERASE, value)
-    assert not value or value in {".", ".."} or value not in str(refused.value)
+    assert not value or value in {".", ".."} or str(value) not in str(refused.value)
 
 
 def test_an_operation_without_parameter_takes_no_value():

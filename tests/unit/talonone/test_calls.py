@@ -197,6 +197,13 @@ def test_a_client_of_2020_takes_the_errors_of_2020(talk):
         talk(calling("delete_customer_data", "c"), (404, b'{"message":"no"}'), generation=Generation.SEED)
 
 
+@pytest.mark.parametrize("name", ["create_coupon_reservation", "delete_coupon_reservation"])
+@pytest.mark.parametrize("given", ["customer-1", b"customer-1", None, 5, [5]])
+def test_a_single_id_is_not_taken_for_a_list_of_its_letters(talk, name, given):
+    with pytest.raises(UsageError):
+        talk(calling(name, "code", given))
+
+
 class Pace:
     def __init__(self):
         self.waits = 0

@@ -190,7 +190,7 @@ def test_a_call_that_can_not_be_looked_up_is_never_undone_by_a_503(operation, re
 
 
 @pytest.mark.parametrize("status", [409, 429, 503, 500])
-def test_who_asks_to_wait_is_heard_whoever_it_is(status):
+def test_who_asks_to_wait_is_heard_no_matter_who_it_is(status):
     for operation in (ERASE, REFER):
         assert read(operation, status, HTML, "7").wait == 7.0
         assert read(operation, status, own(status), "7").wait == 7.0
