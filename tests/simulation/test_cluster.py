@@ -148,7 +148,7 @@ SLOWLY = {"latency": (0.05, 0.06), "concurrency": 8, "page": 5}
 #: What befalls the executions, how fast their link to the store is, and what else is set.
 MORE = {
     "no_fence_check": lambda rng: (_stalls(rng), SLOW, SLOWLY),
-    "may_send_ignored": lambda rng: (_stalls(rng), SLOW, SLOWLY),
+    "may_send_ignored": lambda rng: (_stalls(rng), SLOW, SLOWLY | {"concurrency": 16}),
     "beat_of_another_task": lambda _: ([Mishap(0.5, 0, "stuck", 1.0)], FAST, SLOWLY),
     "cut_not_confirmed": lambda rng: (
         _cuts(rng),
