@@ -28,8 +28,8 @@ LATENCY_MS, IN_FLIGHT = 20, 256
 RATES = (50, 500, 2_000)
 RATE_SECONDS = 10
 WORKERS, WORKERS_SECONDS = (1, 2, 4), 30
-#: Enough that the starts of three processes are a small part.
-SHARED = 40_000
+#: Enough that the starts of three processes are a small part of it.
+SHARED = 100_000
 
 
 @dataclass(frozen=True)
