@@ -105,10 +105,10 @@ def workers(options: Options) -> Iterator[Row]:
         yield Row(f"{what}: reached", f"{seen.rate / wanted:.2%}", "99 %", seen.rate / wanted >= 0.99)
         fullest = seen.most_in_a_second
         yield Row(f"{what}: fullest second", f"{fullest:,} requests", f"{most:,.0f}", fullest <= most)
-    yield from beside_folder(options)
+    yield from next_to_folder(options)
 
 
-def beside_folder(options: Options) -> Iterator[Row]:
+def next_to_folder(options: Options) -> Iterator[Row]:
     """What a state in PostgreSQL costs, with one worker and with two, next to the same erasure on a folder, in turns.
 
     All of it counts: the start, the plan, the requests, the signed pack, and the server's own processes.
