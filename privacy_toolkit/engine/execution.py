@@ -312,7 +312,7 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
     runner: Runner
 
     def tell(reason: StopReason) -> None:
-        work.emit(Stopping(reason, runner.in_flight))
+        work.emit(Stopping(reason, runner.in_flight, stop.why))
         tools.pacer.let_go()
         lease.report(leaves=True)
 
