@@ -159,6 +159,21 @@ MORE = {
 }
 
 
+#: The API is away for a minute: for everybody, or for one after the other.
+AWAY = {"for all": (1.0, 1.0), "one after the other": (1.0, 40.0)}
+
+
+@pytest.mark.parametrize("begins", AWAY.values(), ids=AWAY)
+@pytest.mark.parametrize("job", [Job.ERASE, Job.REFERRALS])
+def test_an_api_that_is_away_for_a_minute_and_comes_back_costs_nothing_but_time(job, begins):
+    for seed in range(40 if IS_LONG else 2):
+        cluster = cluster_of(seed, job)
+        spec = msgspec.structs.replace(cluster.spec, rate=20.0, subjects=90, rates={}, latency=(0.05, 0.06))
+        mishaps = [Mishap(at, slot, "cut_api", 60.0) for slot, at in enumerate(begins)]
+        result = play_cluster(msgspec.structs.replace(cluster, spec=spec, mishaps=mishaps, workers=2))
+        assert result.violations == [], seed
+
+
 def found_by(mutation):
     subjects, seed = 0, 0
     with planted(mutation):
