@@ -543,7 +543,8 @@ def _release_calls(subjects: int, parameters: Parameters) -> Calls:
 
 def adding(context: Context) -> Reservations:
     """Make the procedure that reserves."""
-    return Reservations(ADDING, context.settle, tells=bool(context.parameters.get(PRESET)))
+    already = Reason.STATE_RESTORED if context.restored else ADDING.already
+    return Reservations(replace(ADDING, already=already), context.settle, tells=bool(context.parameters.get(PRESET)))
 
 
 def _taking_away(context: Context) -> Reservations:

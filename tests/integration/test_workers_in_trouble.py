@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from privacy_toolkit.sandbox.faults import Faults
+from tests.integration.test_workers import children, reaches, until, worker
 from tests.support import postgres
 from tests.support.lengths import IS_LONG
 
@@ -197,3 +198,40 @@ def test_where_the_disk_of_a_worker_is_full_the_run_goes_to_its_end_and_its_pack
     assert reported.code == 0
     assert kit.run("verify", reported.json["pack"]).code == 0
     assert sent(kit) == dict.fromkeys(IDS, 1)
+
+
+# A backup that is restored while workers are at work.
+
+
+def kept(address):
+    """A dump of the database while it is in use."""
+    command = [postgres.shared().programs / "pg_dump", "--format=custom", *postgres.as_libpq(address)]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def restored(address, dump):
+    """Read a dump into the database that it is of, as an administrator does."""
+    command = [postgres.shared().programs / "pg_restore", "--clean", "--if-exists", "--single-transaction"]
+    subprocess.run([*command, *postgres.as_libpq(address)], input=dump, check=True, capture_output=True)
+
+
+def test_what_was_sent_after_a_backup_is_not_sent_again_once_that_is_restored_under_workers(kit, write_ids):
+    run_id = left(kit, write_ids)
+    with worker(kit, "--concurrency", "2") as working:
+        assert reaches(kit.log, 60, working)
+        dump = kept(kit.address)
+        before = set(sent(kit))
+        assert reaches(kit.log, 160, working)
+        restored(kit.address, dump)
+        assert until(lambda: not children(working.pid), working)  # its process finds its last commit missing
+    lost = set(sent(kit)) - before
+    assert lost
+    asked = len(kit.log)
+    for refused in (kit.resume(run=run_id), joined(kit, run_id)):
+        assert (refused.code, refused.json["error"]["code"]) == (5, "restored")
+    assert len(kit.log) == asked
+    done = kit.resume("--restored", run=run_id)
+    assert sum(done.json["outcomes"].values()) == len(IDS)
+    assert sent(kit) == dict.fromkeys(IDS, 1)
+    told = {one["id"]: (one["outcome"], one["reason"]) for one in kit.subjects(run_id)}
+    assert {told[one] for one in lost} == {("nothing_held", "state_restored")}
