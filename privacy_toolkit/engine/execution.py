@@ -21,6 +21,7 @@ from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.config.settings import Settings, deployment_key
 from privacy_toolkit.core.model import (
     OPEN_OUTCOMES,
+    ExitCode,
     Gone,
     JournalError,
     Learned,
@@ -241,7 +242,9 @@ async def execute(work: Work) -> StopReason | None:
         reason, is_lost = await _run(work, lease)
         try:
             await lease.end(work.clock(), reason)
-        except JournalError:
+        except JournalError as error:
+            if reason is StopReason.INTERRUPTED:
+                error.exit_code = ExitCode.INTERRUPTED  # a person has ended it, whatever came of that
             if reason not in {StopReason.JOURNAL_FAILED, StopReason.STATE_MOVED}:
                 raise
         if not is_lost:
