@@ -40,6 +40,7 @@ from privacy_toolkit.engine.limits import (
     Gauges,
     Limits,
     Listener,
+    Obstructed,
     PaceChanged,
     Places,
     Stop,
@@ -350,7 +351,7 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
         work.emit(Working(lease.number, tuner.gauges))
         heard = _Heard(tools, tuner)
         lease.listen(heard, lambda: _counted(work, tools, runner))
-        with work.stopping(stop, runner.abort), _window(work, stop), tuner.looking():
+        with work.stopping(stop, runner.abort), _window(work, stop), tuner.looking(), heard.telling():
             reason = await runner.run(partial(_wait_out, work, stop))
             await tuner.give_back()
             return reason, heard.is_lost and reason is StopReason.JOURNAL_FAILED
@@ -358,6 +359,9 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
 
 #: So many seconds there are between two looks whether somebody asked for another pace.
 _LOOK_EVERY = 1.0
+#: So often it is said again that the state is out of reach, in seconds.
+_TELL_EVERY = 60.0
+_AWAY = "What was heard is kept. It goes on by itself once the database is there again; Ctrl-C or SIGTERM ends it."
 
 
 class _Tuner:
@@ -442,7 +446,8 @@ class _Heard:
 
     def __init__(self, tools: ExecutionContext, tuner: _Tuner) -> None:
         self._tools, self._tuner = tools, tuner
-        self.is_lost = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_held = self.is_lost = False
 
     def __call__(self, signal: Signal) -> None:
         """Do what follows from a signal."""
@@ -450,6 +455,9 @@ class _Heard:
         match signal:
             case ShareChanged(rate):
                 self._tuner.shared(rate)
+                self._has_held = self._has_held or tools.lease.may_send()
+                if self._timer is None and self._has_held and not tools.lease.may_send():
+                    self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._tell_away, _LOOK_EVERY)
             case AskedToPause(seconds):
                 tools.pacer.pause(seconds)
                 tools.paused_until = max(tools.paused_until, tools.monotonic() + seconds)
@@ -463,6 +471,24 @@ class _Heard:
             case LeaseLost():
                 self.is_lost = True
                 tools.stop.request(StopReason.JOURNAL_FAILED)
+
+    def _tell_away(self, seconds: float) -> None:
+        """Say now and then that the lease could not be renewed: whoever looks on can't tell it from idleness."""
+        self._timer = None
+        if not self.is_lost and not self._tools.lease.may_send():
+            said = f"the database of the state is out of reach, and nothing has been sent for {seconds:.0f} s"
+            self._tools.emit(Obstructed("state", said, _AWAY))
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_TELL_EVERY, self._tell_away, seconds + _TELL_EVERY)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Say nothing more after the block."""
+        try:
+            yield
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
 
 async def _wait_out(work: Work, stop: Stop) -> None:

@@ -49,9 +49,9 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Obstructed(msgspec.Struct, frozen=True):
-    """No connection could be made, and it is known why: a sentence, and what puts it right. Once for each kind.
+    """No connection could be made, and it is known why: a sentence, and what puts it right.
 
-    ``obstacle`` is the kind as programs read it.
+    Once for each kind; while the state is out of reach, once a minute. ``obstacle`` is the kind as programs read it.
     """
 
     obstacle: str
