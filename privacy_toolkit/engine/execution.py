@@ -26,7 +26,6 @@ from privacy_toolkit.core.model import (
     JournalError,
     Learned,
     Outcome,
-    RefusedError,
     Sequencing,
     StopReason,
 )
@@ -65,6 +64,7 @@ from privacy_toolkit.journal.lease import (
     Signal,
 )
 from privacy_toolkit.journal.records import TuneAsked
+from privacy_toolkit.journal.state import doubted
 from privacy_toolkit.journal.store import Lease, OpenRun, State, moved
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation
@@ -119,12 +119,7 @@ def check_identity(state: State, *, restored: bool) -> None:
     """
     doubt = state.identity.doubt()
     if doubt and not restored:
-        raise RefusedError(
-            f"The state folder is not what it was: {doubt}. What was sent since may be missing. Nothing was sent.",
-            "If it was restored, copied or moved on purpose, add --restored: what was open in it and can't be looked up"
-            " is left to you then, and never sent. See docs/state.md.",
-            code="restored",
-        )
+        raise doubted(doubt)
 
 
 def _take_up(state: State, now: int) -> None:

@@ -194,6 +194,7 @@ def test_where_the_disk_of_a_worker_is_full_the_run_goes_to_its_end_and_its_pack
     )
     done = kit.finish(process)
     assert (done.code, done.json["outcomes"]) == (4, {"erased": len(IDS)}), done.out
+    assert kit.run("runs", "watch", run_id, "--json").json["errors"] == {}  # that nothing is found then is the aim
     reported = kit.run("runs", "report", run_id, "--json")
     assert reported.code == 0
     assert kit.run("verify", reported.json["pack"]).code == 0
@@ -230,6 +231,8 @@ def test_what_was_sent_after_a_backup_is_not_sent_again_once_that_is_restored_un
     for refused in (kit.resume(run=run_id), joined(kit, run_id)):
         assert (refused.code, refused.json["error"]["code"]) == (5, "restored")
     assert len(kit.log) == asked
+    looked = kit.run("doctor")
+    assert (looked.code, "FAIL  state           The state is not what it was" in looked.out) == (5, True)
     done = kit.resume("--restored", run=run_id)
     assert sum(done.json["outcomes"].values()) == len(IDS)
     assert sent(kit) == dict.fromkeys(IDS, 1)
