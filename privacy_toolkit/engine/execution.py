@@ -457,8 +457,8 @@ class _Heard:
                 tools.pacer.pause(seconds)
                 tools.paused_until = max(tools.paused_until, tools.monotonic() + seconds)
                 tools.emit(Waiting(seconds))
-            case RunStopped(reason):
-                tools.stop.request(reason)
+            case RunStopped(reason, why):
+                tools.stop.request(reason, why)
             case CountedElsewhere(failures, first_reads, has_seen):
                 too_much = tools.watch.counted_elsewhere(failures, first_reads, has_seen=has_seen)
                 if too_much is not None:
@@ -470,7 +470,7 @@ class _Heard:
     def _tell_away(self, seconds: float) -> None:
         """Say now and then that the lease could not be renewed: whoever looks on can't tell it from idleness."""
         self._timer = None
-        if not self.is_lost and not self._tools.lease.may_send():
+        if not (self.is_lost or self._tools.stop.requested or self._tools.lease.may_send()):
             said = f"the database of the state is out of reach, and nothing has been sent for {seconds:.0f} s"
             self._tools.emit(Obstructed("state", said, _AWAY))
             loop = asyncio.get_running_loop()

@@ -16,7 +16,7 @@ def played(script):
     tools = SimpleNamespace(
         lease=SimpleNamespace(may_send=lambda: held.holds),
         emit=told.append,
-        stop=SimpleNamespace(request=lambda _: None),
+        stop=SimpleNamespace(request=lambda _: None, requested=False),
     )
     hear = _Heard(tools, SimpleNamespace(shared=lambda _: None))
 
