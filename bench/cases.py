@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -15,7 +16,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import toolkit
-from harness import HERE, Server, Stats, Watched, serving, watch, write_ids
+from harness import CLIENT, HERE, Server, Stats, Watched, family_cpu, on, serving, watch, write_ids
 from peers import check_sent, compare
 from table import Row
 
@@ -27,6 +28,8 @@ LATENCY_MS, IN_FLIGHT = 20, 256
 RATES = (50, 500, 2_000)
 RATE_SECONDS = 10
 WORKERS, WORKERS_SECONDS = (1, 2, 4), 30
+#: Enough that the starts of three processes are a small part of it.
+SHARED = 100_000
 
 
 @dataclass(frozen=True)
@@ -97,19 +100,58 @@ def workers(options: Options) -> Iterator[Row]:
     """One rate over several workers on one run in PostgreSQL, and what two do against one where nothing holds them."""
     for wanted, count in product(RATES, WORKERS):
         subjects = options.subjects or wanted * WORKERS_SECONDS // 3
-        _, seen = shared_run(subjects, count, rate=wanted)
+        seen = shared_run(subjects, count, rate=wanted).seen
         what, most = f"--rate {wanted}, {count} workers", 1.01 * wanted + count
         yield Row(f"{what}: reached", f"{seen.rate / wanted:.2%}", "99 %", seen.rate / wanted >= 0.99)
         fullest = seen.most_in_a_second
         yield Row(f"{what}: fullest second", f"{fullest:,} requests", f"{most:,.0f}", fullest <= most)
-    alone = 0.0
-    for count in WORKERS[:2]:
-        subjects = options.subjects or SUBJECTS
-        ended, seen = shared_run(subjects, count)
-        speed, cpu = subjects / seen.elapsed, sum(one.cpu for one in ended) * 1e6 / subjects
-        alone = alone or speed
-        yield Row(f"{count} workers, no limit", f"{speed:,.0f} subjects/s, {cpu:.0f} µs of a core each", "", None)
-    yield Row("two workers against one", f"{speed / alone:.2f}", "", None)
+    yield from next_to_folder(options)
+
+
+def next_to_folder(options: Options) -> Iterator[Row]:
+    """What a state in PostgreSQL costs, with one worker and with two, next to the same erasure on a folder, in turns.
+
+    All of it counts: the start, the plan, the requests, the signed pack, and the server's own processes.
+    """
+    subjects = options.subjects or SHARED
+    folder, cluster = list[Spent](), {count: list[Spent]() for count in WORKERS[:2]}
+    for turn in range(options.rounds):
+        say(f"round {turn + 1} of {options.rounds}")
+        with TemporaryDirectory() as place:
+            ended, seen = toolkit_run(write_ids(Path(place) / "ids.csv", subjects), subjects)
+        folder.append(Spent(subjects / seen.elapsed, ended.cpu, 0.0))
+        for count, taken in cluster.items():
+            taken.append(shared_run(subjects, count).spent(subjects))
+    base, alone = median(one.cpu for one in folder), median(one.speed for one in cluster[1])
+    yield Row(f"{subjects:,} subjects on a folder, no limit", _spent(folder, subjects))
+    for count, taken in cluster.items():
+        what = f"{subjects:,} subjects, {count} worker{'s' if count > 1 else ''}, no limit"
+        yield Row(what, _spent(taken, subjects))
+        ratio = median(one.cpu + one.database for one in taken) / base
+        yield Row(
+            f"{what}: processor time, with PostgreSQL's", f"{ratio:.2f} times the folder's", "1.15", ratio <= 1.15
+        )
+        yield Row(
+            f"{what}: processor time without it", f"{median(one.cpu for one in taken) / base:.2f} times the folder's"
+        )
+    yield Row("two workers against one", f"{median(one.speed for one in cluster[2]) / alone:.2f}")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What an erasure took: subjects a second, and the seconds of a core of the toolkit and of the database."""
+
+    speed: float
+    cpu: float
+    database: float
+
+
+def _spent(taken: list[Spent], subjects: int) -> str:
+    speed, cpu = median(one.speed for one in taken), median(one.cpu for one in taken) * 1e6 / subjects
+    database = median(one.database for one in taken) * 1e6 / subjects
+    return f"{speed:,.0f} subjects/s, {cpu:.0f} µs of a core each" + (
+        f", PostgreSQL {database:.0f}" if database else ""
+    )
 
 
 def latency(options: Options) -> Iterator[Row]:
@@ -245,29 +287,49 @@ def toolkit_run(
     return ended, seen
 
 
-def shared_run(subjects: int, count: int, *, rate: int = toolkit.UNLIMITED) -> tuple[list[Watched], Stats]:
-    """One run that is left to so many workers, which start together."""
+@dataclass(frozen=True)
+class SharedRun:
+    """A run that workers shared: the command that began it, the workers, the database's processor time, the server."""
+
+    begun: Watched
+    workers: list[Watched]
+    database: float
+    seen: Stats
+
+    def spent(self, subjects: int) -> Spent:
+        """Sum up what it took."""
+        cpu = self.begun.cpu + sum(one.cpu for one in self.workers)
+        return Spent(subjects / self.seen.elapsed, cpu, self.database)
+
+
+def shared_run(subjects: int, count: int, *, rate: int = toolkit.UNLIMITED) -> SharedRun:
+    """One run that is left to so many workers, which start together; one of them writes the pack."""
     sys.path.append(str(HERE.parent))  # this is started as a script, and the server for it is the tests'
     from tests.support import postgres  # noqa: PLC0415
 
-    with TemporaryDirectory() as folder, serving() as target, postgres.running() as database:
+    with TemporaryDirectory() as folder, serving() as target, ExitStack() as stack:
+        with on(CLIENT):
+            database = stack.enter_context(postgres.running())
         ids, state = write_ids(Path(folder) / "ids.csv", subjects), database.address("postgres")
         toolkit.run(["state", "migrate", state], target, state, is_job=False)
+        before = family_cpu(database.pid)
         command = ["erase", str(ids), "--confirm", f"erase {subjects} from {target.name}", "--detach"]
-        begun = json.loads(toolkit.run(command, target, state, rate=rate).stdout)
-        limits = ["--rate", str(rate), "--concurrency", str(THREADS), "--progress", "none"]
-        joined = ["worker", "--run", begun["run_id"], "--once", *limits]
+        begun = toolkit.run(command, target, state, rate=rate)
+        run_id, limits = json.loads(begun.stdout)["run_id"], ["--rate", str(rate), "--concurrency", str(THREADS)]
+        joined = ["worker", "--run", run_id, "--once", "--progress", "none", *limits]
         with ThreadPoolExecutor(count) as pool:
-            started = [pool.submit(toolkit.run, joined, target, state, is_job=False) for _ in range(count)]
+            commands = [joined] * (count - 1) + [[*joined, "--seal"]]
+            started = [pool.submit(toolkit.run, one, target, state, is_job=False) for one in commands]
             ended = [one.result() for one in started]
-        seen = target.stats(windows=True)
+        spent, seen = family_cpu(database.pid) - before, target.stats(windows=True)
     for one in ended:
         if one.returncode:
             raise SystemExit(f"a worker ended with {one.returncode}: {one.stdout}")
+    toolkit.check_complete(ended[-1], subjects)
     # What a worker gave back unfinished is read once more by the next one; nothing is deleted twice.
     if (seen.deletes, seen.posts) != (subjects, 0) or not 2 * subjects <= seen.gets <= 2.1 * subjects:
         raise SystemExit(f"{seen.gets} reads, {seen.deletes} deletions and {seen.posts} posts for {subjects} rows")
-    return ended, seen
+    return SharedRun(begun, ended, spent, seen)
 
 
 def every_second(question: Callable[[], bool]) -> Callable[[], bool]:

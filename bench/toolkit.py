@@ -30,6 +30,7 @@ def settings(server: Server, state: Path | str) -> dict[str, str]:
         "PRIVACY_TOOLKIT_STATE": str(state),
         "PRIVACY_TOOLKIT_SIGNING_KEY_FILE": str(signing_key()),
         "PRIVACY_TOOLKIT_SIGNER": SIGNER,
+        "XDG_STATE_HOME": str(signing_key().parent),  # where packs of a state in a database are put
     }
 
 

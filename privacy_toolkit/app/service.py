@@ -26,6 +26,7 @@ from privacy_toolkit.app.workers import Left, queue_of, stopped_for_all, what_is
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.model import (
     ExitCode,
+    JournalError,
     RefusedError,
     StopReason,
     ToolkitError,
@@ -490,7 +491,7 @@ class _Carrying:
                 self.reason = work_on(journal, before, duty)
                 self.used = (duty.processor() - used) * 1e6 / max(1, duty.clock() - at)
             except (Exception, KeyboardInterrupt) as error:
-                if not journal.is_in_place() or len(journal.executions()) == executions:
+                if not _has_begun(journal, executions):
                     raise  # there is nothing to go on with, or nothing was begun
                 self.trouble.append(error)
         self.has_worked = True
@@ -584,3 +585,11 @@ def seal_pack(journal: OpenRun, folder: Path, state: State, hand: SigningIdentit
             raise
         hint = f"{error.hint} Nothing of the run is lost: privacy-toolkit runs report {journal.run_id}"
         raise PackError(f"The pack is not made, since it can't be signed: {error.message}", hint) from None
+
+
+def _has_begun(journal: OpenRun, executions: int) -> bool:
+    """Whether an execution was begun after so many; False where that can't be read any more."""
+    try:
+        return journal.is_in_place() and len(journal.executions()) != executions
+    except JournalError:
+        return False

@@ -193,7 +193,8 @@ def _prepared(plan: Plan, journal: OpenRun, duty: Duty) -> tuple[Conditions, Con
         predicate=job.predicate,
         hand=duty.hand,
     )
-    context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, duty.settings.settle)
+    restored = (duty.state.identity.restored_at or 0) >= journal.created_at
+    context = Context(plan.parameters, plan.verify, plan.rows.subjects, secret, duty.settings.settle, restored=restored)
     if not job.packages:
         return conditions, context
     context = replace(context, deliver=deliverer(plan, secret, journal, duty))

@@ -37,6 +37,7 @@ from privacy_toolkit.core.processes import in_thread
 from privacy_toolkit.engine.limits import STOPS_ALL
 from privacy_toolkit.engine.open_requests import plan_scope
 from privacy_toolkit.engine.plan import Summary, plan_of, summarize, why_stopped
+from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.ledgers import Served, WorkQueue
 from privacy_toolkit.journal.records import AtWork, StopAsked, TuneAsked
 from privacy_toolkit.journal.state import check_schedule, open_queue, open_state
@@ -329,8 +330,10 @@ def standing(journal: OpenRun, is_left: Callable[[OpenRun], bool] = lambda _: Fa
         if requests.due_on is not None:
             due[requests.due_on] += requests.subjects
     errors: Counter[str] = Counter()
+    # Where absence is what is looked for, a 404 is no error.
+    none = {None, Reason.NO_ANSWER_RECORDED, *([Reason.NOT_FOUND] if declaration(summary.plan.job).absences else [])}
     for line in told.traffic:
-        if line.reason not in {None, Reason.NO_ANSWER_RECORDED}:
+        if line.reason not in none:
             errors[f"{line.operation}: {line.reason}"] += line.count
     is_waiting = summary.verdict is not Verdict.RUNNING and is_left(journal)
     said = _said(journal, summary, is_waiting=is_waiting)

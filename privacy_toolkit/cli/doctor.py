@@ -237,7 +237,7 @@ ENOUGH_SPACE = 1_000_000_000
 #: How far ahead of this machine's clock the newest run may have been made.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 #: Which finding decides, where there are more.
-_WORST = (ExitCode.CREDENTIALS, ExitCode.STOPPED, ExitCode.USAGE)
+_WORST = (ExitCode.CREDENTIALS, ExitCode.REFUSED, ExitCode.STOPPED, ExitCode.USAGE)
 
 _ROUTE = (
     "Does the base URL lead to the deployment itself? Open the Campaign Manager: its host is the right one, without a"
@@ -259,7 +259,8 @@ class DoctorCheck(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, name: str, error: ToolkitError) -> DoctorCheck:
         """The failure that an error is."""
-        return cls(name, False, error.message, error.hint)
+        code = ExitCode.REFUSED if isinstance(error, RefusedError) else ExitCode.USAGE
+        return cls(name, False, error.message, error.hint, code)
 
 
 @click.command("doctor")

@@ -356,7 +356,8 @@ def announce(event: Event) -> None:
     elif isinstance(event, Stopping):
         from privacy_toolkit.reporting.words import STOPS
 
-        say(f"Stopping: {STOPS[event.reason]}. {count(event.in_flight, 'subject')} in flight will be finished.")
+        why = f"{event.why} " if event.why else ""
+        say(f"Stopping: {STOPS[event.reason]}. {why}{count(event.in_flight, 'subject')} in flight will be finished.")
 
 
 @contextmanager

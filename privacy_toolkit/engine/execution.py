@@ -21,11 +21,11 @@ from privacy_toolkit.config.network import Obstacle
 from privacy_toolkit.config.settings import Settings, deployment_key
 from privacy_toolkit.core.model import (
     OPEN_OUTCOMES,
+    ExitCode,
     Gone,
     JournalError,
     Learned,
     Outcome,
-    RefusedError,
     Sequencing,
     StopReason,
 )
@@ -39,6 +39,7 @@ from privacy_toolkit.engine.limits import (
     Gauges,
     Limits,
     Listener,
+    Obstructed,
     PaceChanged,
     Places,
     Stop,
@@ -63,6 +64,7 @@ from privacy_toolkit.journal.lease import (
     Signal,
 )
 from privacy_toolkit.journal.records import TuneAsked
+from privacy_toolkit.journal.state import doubted
 from privacy_toolkit.journal.store import Lease, OpenRun, State, moved
 from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import FOR_GOOD, OPERATIONS, Operation
@@ -117,13 +119,7 @@ def check_identity(state: State, *, restored: bool) -> None:
     """
     doubt = state.identity.doubt()
     if doubt and not restored:
-        raise RefusedError(
-            f"The state folder is not what it was: {doubt}. What was sent since may be missing. Nothing was sent.",
-            "If it was restored, copied or moved on purpose, add --restored: what was open in it and can't be looked up"
-            " is left to you then, and never sent. After a restore those erased since are not on its list of erased"
-            " customers, and runs purged since hold ids again. See docs/state.md.",
-            code="restored",
-        )
+        raise doubted(doubt)
 
 
 def _take_up(state: State, now: int) -> None:
@@ -242,7 +238,9 @@ async def execute(work: Work) -> StopReason | None:
         reason, is_lost = await _run(work, lease)
         try:
             await lease.end(work.clock(), reason)
-        except JournalError:
+        except JournalError as error:
+            if reason is StopReason.INTERRUPTED:
+                error.exit_code = ExitCode.INTERRUPTED  # a person has ended it, whatever came of that
             if reason not in {StopReason.JOURNAL_FAILED, StopReason.STATE_MOVED}:
                 raise
         if not is_lost:
@@ -313,7 +311,7 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
     runner: Runner
 
     def tell(reason: StopReason) -> None:
-        work.emit(Stopping(reason, runner.in_flight))
+        work.emit(Stopping(reason, runner.in_flight, stop.why))
         tools.pacer.let_go()
         lease.report(leaves=True)
 
@@ -348,7 +346,7 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
         work.emit(Working(lease.number, tuner.gauges))
         heard = _Heard(tools, tuner)
         lease.listen(heard, lambda: _counted(work, tools, runner))
-        with work.stopping(stop, runner.abort), _window(work, stop), tuner.looking():
+        with work.stopping(stop, runner.abort), _window(work, stop), tuner.looking(), heard.telling():
             reason = await runner.run(partial(_wait_out, work, stop))
             await tuner.give_back()
             return reason, heard.is_lost and reason is StopReason.JOURNAL_FAILED
@@ -356,6 +354,9 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
 
 #: So many seconds there are between two looks whether somebody asked for another pace.
 _LOOK_EVERY = 1.0
+#: So often it is said again that the state is out of reach, in seconds.
+_TELL_EVERY = 60.0
+_AWAY = "What was heard is kept. It goes on by itself once the database is there again; Ctrl-C or SIGTERM ends it."
 
 
 class _Tuner:
@@ -440,7 +441,8 @@ class _Heard:
 
     def __init__(self, tools: ExecutionContext, tuner: _Tuner) -> None:
         self._tools, self._tuner = tools, tuner
-        self.is_lost = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_held = self.is_lost = False
 
     def __call__(self, signal: Signal) -> None:
         """Do what follows from a signal."""
@@ -448,12 +450,15 @@ class _Heard:
         match signal:
             case ShareChanged(rate):
                 self._tuner.shared(rate)
+                self._has_held = self._has_held or tools.lease.may_send()
+                if self._timer is None and self._has_held and not tools.lease.may_send():
+                    self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._tell_away, _LOOK_EVERY)
             case AskedToPause(seconds):
                 tools.pacer.pause(seconds)
                 tools.paused_until = max(tools.paused_until, tools.monotonic() + seconds)
                 tools.emit(Waiting(seconds))
-            case RunStopped(reason):
-                tools.stop.request(reason)
+            case RunStopped(reason, why):
+                tools.stop.request(reason, why)
             case CountedElsewhere(failures, first_reads, has_seen):
                 too_much = tools.watch.counted_elsewhere(failures, first_reads, has_seen=has_seen)
                 if too_much is not None:
@@ -461,6 +466,24 @@ class _Heard:
             case LeaseLost():
                 self.is_lost = True
                 tools.stop.request(StopReason.JOURNAL_FAILED)
+
+    def _tell_away(self, seconds: float) -> None:
+        """Say now and then that the lease could not be renewed: whoever looks on can't tell it from idleness."""
+        self._timer = None
+        if not (self.is_lost or self._tools.stop.requested or self._tools.lease.may_send()):
+            said = f"the database of the state is out of reach, and nothing has been sent for {seconds:.0f} s"
+            self._tools.emit(Obstructed("state", said, _AWAY))
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_TELL_EVERY, self._tell_away, seconds + _TELL_EVERY)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Say nothing more after the block."""
+        try:
+            yield
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
 
 async def _wait_out(work: Work, stop: Stop) -> None:

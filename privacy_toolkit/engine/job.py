@@ -237,6 +237,7 @@ class Context(msgspec.Struct, frozen=True):
 
     ``settle`` is how long, in seconds, an accepted change may stay invisible. ``deliver`` takes what was read of a
     person where a job hands it over: (number of the subject, id, body of the answer or None, time) to what is kept.
+    ``restored``: the state was restored since the run was made, so it may have sent more than its journal knows of.
     """
 
     parameters: Parameters
@@ -245,6 +246,7 @@ class Context(msgspec.Struct, frozen=True):
     secret: bytes
     settle: float
     deliver: Callable[..., bytes] | None = None
+    restored: bool = False
 
 
 def _no_form(parameters: Parameters) -> RowForm | None:  # noqa: ARG001 - for jobs that take only the id

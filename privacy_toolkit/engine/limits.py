@@ -49,9 +49,9 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Obstructed(msgspec.Struct, frozen=True):
-    """No connection could be made, and it is known why: a sentence, and what puts it right. Once for each kind.
+    """No connection could be made, and it is known why: a sentence, and what puts it right.
 
-    ``obstacle`` is the kind as programs read it.
+    Once for each kind; while the state is out of reach, once a minute. ``obstacle`` is the kind as programs read it.
     """
 
     obstacle: str
@@ -64,6 +64,7 @@ class Stopping(msgspec.Struct, frozen=True):
 
     reason: StopReason
     in_flight: int
+    why: str = ""  # a sentence that says more, such as what keeps the journal from being written
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -258,12 +259,13 @@ class Stop:
         self._event = asyncio.Event()
         self._tell = tell
         self.reason: StopReason | None = None
+        self.why = ""
         self.requested = False  # whether the execution is to end
 
-    def request(self, reason: StopReason) -> None:
-        """Ask for the end of the execution."""
+    def request(self, reason: StopReason, why: str = "") -> None:
+        """Ask for the end of the execution; ``why`` says more of it than its reason."""
         if self.reason is None:
-            self.reason, self.requested = reason, True
+            self.reason, self.why, self.requested = reason, why, True
             self._event.set()
             self._tell(reason)
 

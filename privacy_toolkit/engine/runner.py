@@ -352,7 +352,7 @@ class Runner:
         """Stop where the journal can't be written. All else is a bug: everything is dropped, and it is raised."""
         if isinstance(error, JournalError):
             moved = error.code == MOVED
-            self._tools.stop.request(StopReason.STATE_MOVED if moved else StopReason.JOURNAL_FAILED)
+            self._tools.stop.request(StopReason.STATE_MOVED if moved else StopReason.JOURNAL_FAILED, error.message)
         elif self._bug is None:
             self._bug = error
             self.abort()

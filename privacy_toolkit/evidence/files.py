@@ -11,7 +11,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -43,8 +43,8 @@ ROWS, ROWS_PARQUET, ROW_SCHEMA, EXCEPTIONS = "rows.jsonl", "rows.parquet", "row.
 REJECTED = "rejected.csv"
 #: What a pack may say of the plan. In every pack since the third format of the report.
 PLAN = "plan.json"
-#: What is made of the rows; the other files are small, whatever the run's size.
-ROW_FILES = frozenset({ROWS, ROWS_PARQUET, EXCEPTIONS, REJECTED})
+#: A pack with more rows has them in parts of so many, ``rows-0001.jsonl`` and on, in the order of the rows.
+ROWS_IN_PART = 10_000_000
 APPROVAL, APPROVAL_SIGNATURE = "approval.txt", "approval.txt.sig"
 CHECKPOINT, VERIFY, SUMS, SIGNATURE = "checkpoint.txt", "VERIFY.txt", "SHA256SUMS", "SHA256SUMS.sig"
 #: In the place of everything else: that one person was taken off the list of erased customers, by whom and why.
@@ -62,6 +62,40 @@ NAMES = frozenset(
 )
 
 
+class RowsPart(NamedTuple):
+    """Two files with the same rows: as lines, and as Parquet."""
+
+    lines: str
+    parquet: str
+
+
+WHOLE: Final = RowsPart(ROWS, ROWS_PARQUET)
+
+
+def row_files(size: int) -> list[RowsPart]:
+    """Name the files for so many rows, in the order of the rows: two, or two for each part."""
+    return [WHOLE] if size <= ROWS_IN_PART else _parts(-(-size // ROWS_IN_PART))
+
+
+def rows_among(names: Iterable[str]) -> list[RowsPart]:
+    """Name the files that hold the rows of a pack with files of these names, in the order of the rows.
+
+    Packs of earlier versions have two, however many rows they have. Whatever is missing of the parts is named too.
+    """
+    there = set(names)
+    numbers = [int(name[5:9]) for name in filter(is_part, there)]
+    return _parts(max(numbers)) if numbers and not there & set(WHOLE) else [WHOLE]
+
+
+def is_part(name: str) -> bool:
+    """Tell whether a file of that name is a part of the rows."""
+    return re.fullmatch(_PART, name) is not None
+
+
+def _parts(count: int) -> list[RowsPart]:
+    return [RowsPart(f"rows-{number:04}.jsonl", f"rows-{number:04}.parquet") for number in range(1, count + 1)]
+
+
 def relative_files(folder: Path) -> Iterator[str]:
     """The paths of all files in a folder and those below it, relative, with ``/`` between their parts."""
     for parent, _, names in os.walk(folder):
@@ -77,7 +111,8 @@ def relative_files(folder: Path) -> Iterator[str]:
 
 # A closed list: names of a pack's own files, and those of the links of earlier packs.
 _EARLIER = rf"{EARLIER}/[1-9][0-9]{{0,7}}/(?:{'|'.join(map(re.escape, LINK))})"
-_NAME = rf"(?:{'|'.join(map(re.escape, sorted(NAMES)))}|{_EARLIER})"
+_PART = r"rows-(?!0000)[0-9]{4}\.(?:jsonl|parquet)"
+_NAME = rf"(?:{'|'.join(map(re.escape, sorted(NAMES)))}|{_PART}|{_EARLIER})"
 _LINE = re.compile(rf"([0-9a-f]{{64}})  ({_NAME})\n")
 
 

@@ -7,11 +7,11 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,7 +21,15 @@ from privacy_toolkit.core.privacy import uncollected
 from privacy_toolkit.core.processes import SecondProcess, can_start
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.files import EXCEPTIONS, ROWS, ROWS_PARQUET, PackError, Tree, check_free, schema_of
+from privacy_toolkit.evidence.files import (
+    EXCEPTIONS,
+    PackError,
+    RowsPart,
+    Tree,
+    check_free,
+    row_files,
+    schema_of,
+)
 from privacy_toolkit.evidence.seal import Chain, Contents, Link, Seal, hash_folder
 from privacy_toolkit.jobs import job_of
 from privacy_toolkit.journal.figures import StateCount
@@ -91,8 +99,8 @@ class _Batch(NamedTuple):
     cases: list[Case]
 
 
-def merge(tables: Iterator[Any], building: Path, job: Job, *, helpers: Callable[[], Executor]) -> Merged:
-    """Write ``tables``, all rows in order, to the files in the folder ``building``; ``job`` is the run's.
+def merge(tables: Iterator[Any], building: Path, job: Job, *, size: int, helpers: Callable[[], Executor]) -> Merged:
+    """Write ``tables``, all ``size`` rows in order, to files in the folder ``building``; ``job`` is the run's.
 
     Two of the ``helpers`` are at work: one has the next rows ready, one writes those before. Most of their work is
     done outside of Python, where threads don't wait for each other.
@@ -100,22 +108,55 @@ def merge(tables: Iterator[Any], building: Path, job: Job, *, helpers: Callable[
     Raises:
         OSError: a file can't be written.
     """
-    tree, cases = Tree(), CaseList()
+    tree, cases, tally = Tree(), CaseList(), RowTally()
+    names = row_files(size)
+    most = files.ROWS_IN_PART if len(names) > 1 else size
     with ExitStack() as stack:
-        rows = stack.enter_context(new_file(building / ROWS))
         exceptions = stack.enter_context(new_file(building / EXCEPTIONS))
-        parquet = stack.enter_context(rows_parquet(building / ROWS_PARQUET))
-        # The helpers come last: they have ended before any of the files is closed.
-        groups = _Groups(parquet, stack.enter_context(helpers()))
         exceptions.write(csv_line(HEADER))
-        for batch in _ahead(_batches(tables, job), stack.enter_context(helpers())):
-            rows.write(batch.lines)
-            exceptions.writelines(map(csv_line, batch.cases))
-            cases.add(batch.cases)
-            groups.add(batch.table)
-            tree.add_lines(batch.lines.split(b"\n")[:-1])
-        summary = groups.finish()
-    return Merged(tree.size, tree.root(), summary, cases.listed())
+        batches = _ahead(_batches(_cut(tables, most), job), stack.enter_context(helpers()))
+        for name in names:
+            with _new_part(building, name, tally, helpers) as (rows, groups):
+                for batch in _of_part(batches, most):
+                    rows.write(batch.lines)
+                    exceptions.writelines(map(csv_line, batch.cases))
+                    cases.add(batch.cases)
+                    groups.add(batch.table)
+                    tree.add_lines(batch.lines.split(b"\n")[:-1])
+    return Merged(tree.size, tree.root(), tally.summary(), cases.listed())
+
+
+@contextmanager
+def _new_part(
+    building: Path, name: RowsPart, tally: RowTally, helpers: Callable[[], Executor]
+) -> Iterator[tuple[BinaryIO, _Groups]]:
+    """Two files to write the same rows to, as lines and as Parquet."""
+    with ExitStack() as stack:
+        rows = stack.enter_context(new_file(building / name.lines))
+        parquet = stack.enter_context(rows_parquet(building / name.parquet))
+        # The helper comes last: it has ended before any of the files is closed.
+        groups = _Groups(parquet, tally, stack.enter_context(helpers()))
+        yield rows, groups
+        groups.finish()
+
+
+def _of_part(batches: Iterator[_Batch], most: int) -> Iterator[_Batch]:
+    """The next ``most`` rows; no batch holds rows of two parts."""
+    left = most
+    while left > 0 and (batch := next(batches, None)) is not None:
+        left -= len(batch.table)
+        yield batch
+
+
+def _cut(tables: Iterator[Any], most: int) -> Iterator[Any]:
+    """The tables, cut so that none holds rows of two parts."""
+    left = most
+    for table in tables:
+        at = 0
+        while at < len(table):
+            piece = table.slice(at, left)
+            yield piece
+            at, left = at + len(piece), left - len(piece) or most
 
 
 def _batches(tables: Iterator[Any], job: Job) -> Iterator[_Batch]:
@@ -143,10 +184,15 @@ class _Here(Executor):
         return future
 
 
+def _size(journal: RunReader) -> int:
+    """How many rows there will be."""
+    bounds = journal.bounds()
+    return bounds[-1][1] if bounds else 0
+
+
 def _helpers(journal: RunReader) -> Callable[[], Executor]:
     """What works next to this thread, for a run of this size on this machine."""
-    bounds = journal.bounds()
-    if bounds and bounds[-1][1] >= SPLIT_FROM and _processors() > 1:
+    if _size(journal) >= SPLIT_FROM and _processors() > 1:
         return partial(ThreadPoolExecutor, 1)
     return _Here
 
@@ -154,12 +200,12 @@ def _helpers(journal: RunReader) -> Callable[[], Executor]:
 class _Groups:
     """Gathers rows to row groups; ``thread`` writes and counts one while the next is gathered."""
 
-    def __init__(self, parquet: RowsParquet, thread: Executor) -> None:
+    def __init__(self, parquet: RowsParquet, tally: RowTally, thread: Executor) -> None:
         self._parquet = parquet
+        self._tally = tally
         self._thread = thread
         self._tables: list[Any] = []
         self._rows = 0
-        self._tally = RowTally()
         self._under_way: Future[None] | None = None
 
     def add(self, table: Any) -> None:
@@ -168,11 +214,10 @@ class _Groups:
         if self._rows >= ROW_GROUP:
             self._hand_over()
 
-    def finish(self) -> RowSummary:
+    def finish(self) -> None:
         if self._rows:
             self._hand_over()
         self._wait()
-        return self._tally.summary()
 
     def _hand_over(self) -> None:
         self._wait()
@@ -275,7 +320,7 @@ def _processors() -> int:
 
 # The audit pack of a run: a folder that is there completely or not at all.
 
-# The files of a pack that hold its rows: ``rows.jsonl``, ``rows.parquet`` and ``exceptions.csv``.
+# The files of a pack that hold its rows: ``rows.jsonl``, ``rows.parquet``, or parts of both, and ``exceptions.csv``.
 
 
 class RowFiles(msgspec.Struct, frozen=True):
@@ -310,7 +355,8 @@ def write_rows(building: Path, journal: RunReader, secret: bytes) -> RowFiles:
         spills.mkdir(mode=0o700)
         with returned_memory():
             rows = in_order(journal, secret, spills)
-            return RowFiles(*merge(rows, building, job_of(journal.run_id), helpers=_helpers(journal)))
+            job = job_of(journal.run_id)
+            return RowFiles(*merge(rows, building, job, size=_size(journal), helpers=_helpers(journal)))
     finally:
         shutil.rmtree(spills, ignore_errors=True)
         (building / WINDOWS).unlink(missing_ok=True)
@@ -420,7 +466,7 @@ def _fill(building: Path, journal: RunReader, secret: bytes, seal: Seal) -> tupl
     _compare(report, journal.states(), rows.summary)
     contents = {
         files.REPORT_JSON: encode_report(report),
-        files.REPORT_HTML: render(report, rows.cases).encode(),
+        files.REPORT_HTML: render(report, rows.cases, in_parts=len(row_files(rows.size)) > 1).encode(),
         files.PLAN: plan_of(journal).for_pack().encode(),
         files.REPORT_SCHEMA: schema_of("report"),
         files.ROW_SCHEMA: schema_of("row"),
@@ -431,7 +477,8 @@ def _fill(building: Path, journal: RunReader, secret: bytes, seal: Seal) -> tupl
         contents[files.APPROVAL_SIGNATURE] = approval.signature.encode()
     write_files(building, contents)
     write_file(building / files.REJECTED, map(csv_line, chain([REJECTED_HEADER], journal.rejected())))
-    if {path.name for path in building.iterdir()} != {*contents, *files.ROW_FILES}:
+    made = {*contents, EXCEPTIONS, files.REJECTED, *chain.from_iterable(row_files(rows.size))}
+    if {path.name for path in building.iterdir()} != made:
         raise PackError("The pack can't be written: something made on the way to it can't be removed.", "Try again.")
     approver = None if approval is None else approval.approver
     return report, Contents(journal.run_id, rows.size, rows.root, hash_folder(building), approver)

@@ -10,7 +10,7 @@ import os
 import textwrap
 from base64 import b64encode
 from codecs import BOM_UTF8
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -24,7 +24,6 @@ from privacy_toolkit.core.model import ExitCode, ToolkitError, UsageError
 from privacy_toolkit.engine.plan import plan_of
 from privacy_toolkit.evidence.files import (
     REPORT_JSON,
-    ROWS,
     BadPack,
     Checkpoint,
     decode_sums,
@@ -32,6 +31,7 @@ from privacy_toolkit.evidence.files import (
     leaf_hash,
     node_hash,
     root_from_path,
+    rows_among,
 )
 from privacy_toolkit.evidence.seal import Link
 from privacy_toolkit.evidence.verify.findings import LONGEST_LINE
@@ -58,7 +58,7 @@ class Receipt(msgspec.Struct, frozen=True):
         subject: the pseudonym of the row, in hexadecimal digits.
         index: the place of the row among all rows, from 0.
         key: the row's own key, 32 bytes.
-        row: the line of ``rows.jsonl``, without its line end.
+        row: the line of the rows, without its line end.
         path: the hashes from the row to the root, the lowest first.
     """
 
@@ -207,13 +207,19 @@ class _PathFinder:
 def _find(pack: Path, checkpoint: Checkpoint, subject: str) -> tuple[int, bytes, list[bytes]]:
     """The row of a subject: its place, its line and its path."""
     try:
-        with open_regular(pack / ROWS) as lines:
-            found = _search(iter(partial(lines.readline, LONGEST_LINE + 1), b""), subject)
+        found = _search(_lines(pack), subject)
     except OSError as error:
         raise UsageError(f"The rows of the pack can't be read: {error.strerror}.", "Is the pack complete?") from None
     if found is None or found[3] != checkpoint.size:
         raise BadPack("The rows of the pack are not those of its run.", "Check it: privacy-toolkit verify PACK.")
     return found[:3]
+
+
+def _lines(pack: Path) -> Iterator[bytes]:
+    """The lines of the rows, in order, whatever files they are in."""
+    for part in rows_among(path.name for path in pack.iterdir()):
+        with open_regular(pack / part.lines) as lines:
+            yield from iter(partial(lines.readline, LONGEST_LINE + 1), b"")
 
 
 def _search(lines: Iterable[bytes], subject: str) -> tuple[int, bytes, list[bytes], int] | None:

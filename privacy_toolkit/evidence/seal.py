@@ -31,15 +31,18 @@ from privacy_toolkit.evidence.files import (
     SIGNATURE,
     SUMS,
     VERIFY,
+    WHOLE,
     BadPack,
     Checkpoint,
     PackError,
+    RowsPart,
     Tree,
     decode_sums,
     encode_sums,
     hash_bytes,
     hash_file,
     relative_files,
+    rows_among,
 )
 from privacy_toolkit.journal.ledgers import ChainError, ChainStore, KeptLink
 from privacy_toolkit.signatures.signers import DocumentSigner
@@ -255,7 +258,13 @@ class Signed(msgspec.Struct, frozen=True):
 
 
 def verify_text(
-    checkpoint: Checkpoint, earlier: Sequence[int], signed: Signed | None, approver: str | None, again: str = "again"
+    checkpoint: Checkpoint,
+    earlier: Sequence[int],
+    signed: Signed | None,
+    approver: str | None,
+    again: str = "again",
+    *,
+    rows: Sequence[RowsPart] = (WHOLE,),
 ) -> bytes:
     """The file's bytes.
 
@@ -265,6 +274,7 @@ def verify_text(
         signed: None if the pack is not signed.
         approver: the name of who approved the plan, None if nobody had to.
         again: the word for it, which was another one in the format before.
+        rows: the files that hold the rows.
     """
     parts = [
         _title("How to check this pack"),
@@ -277,7 +287,7 @@ def verify_text(
         *_files(is_signed=signed is not None),
         *(_approval(approver, is_signed=signed is not None) if approver is not None else []),
         *_position(checkpoint, earlier),
-        *_receipts(checkpoint),
+        *_receipts(checkpoint, rows),
         _title("What this pack does not prove"),
         "\n".join(textwrap.fill(line, _WIDTH, initial_indent="- ", subsequent_indent="  ") for line in _NOT_CLAIMED),
         _title("All of it at once, with our software"),
@@ -376,12 +386,13 @@ def _position(checkpoint: Checkpoint, earlier: Sequence[int]) -> list[str]:
     return parts
 
 
-def _receipts(checkpoint: Checkpoint) -> list[str]:
+def _receipts(checkpoint: Checkpoint, rows: Sequence[RowsPart]) -> list[str]:
+    where = rows[0].lines if len(rows) == 1 else f"{rows[0].lines} to {rows[-1].lines}, one after the other"
     return [
         _title("Receipts"),
         _text(
             f"{CHECKPOINT} holds the number of rows ({checkpoint.size}) and the root of a hash tree over the lines of"
-            " rows.jsonl (RFC 6962). A person who has a receipt can show with it which row is theirs, and opens no"
+            f" {where} (RFC 6962). A person who has a receipt can show with it which row is theirs, and opens no"
             " other. In the receipt's folder they run, with a file that holds their customer id and nothing else:"
         ),
         "  sh check-receipt.sh FILE",
@@ -490,7 +501,7 @@ class Seal(msgspec.Struct, frozen=True):
         sequences = {link.head().sequence: link for link in earlier}
         extras = {
             CHECKPOINT: head.encode(),
-            VERIFY: verify_text(head, list(sequences), key, contents.approver),
+            VERIFY: verify_text(head, list(sequences), key, contents.approver, rows=rows_among(contents.sums)),
         }
         for sequence, link in sequences.items():
             extras |= {f"{EARLIER}/{sequence}/{name}": content for name, content in link.files().items()}

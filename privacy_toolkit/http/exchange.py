@@ -245,7 +245,12 @@ _SOONER = 0.2
 #: So long before there is room for it, in seconds, a request has its turn that waits for the disk first.
 _AHEAD = 0.05
 #: Anyone who uses more than so much of a rate could use more of it.
-_BUSY = 0.8
+_BUSY = 0.9
+#: Anyone who uses so much of what they last could use, or more, could use as much still: what is used is never quite
+#: even, and each change of a share has to be confirmed.
+_STEADY, _AT_EASE = 0.6, 0.8
+#: The largest share of which use is made, in requests a second: no process sends more, and all in it are counted.
+MOST_SHARE = 50_000.0
 #: So many seconds at one rate tell how much of it is used.
 _LONG_ENOUGH = 0.5
 #: Event loops round timers to a millisecond: shorter sleeps would only spin.
@@ -292,6 +297,8 @@ class Pacer:
         ``may`` is asked before each turn, and where it says no there is none until the rate is changed again. Where it
         is given, the rate is a share of that of several executions, who may write one request more in a second each.
         """
+        if rate and may:
+            rate = min(rate, MOST_SHARE)
         before, now = self.rate, self._clock()
         if rate != before:
             self._turns, self._counted_from = 0, now
@@ -356,8 +363,10 @@ class Pacer:
         lasted = (now := self._clock()) - self._counted_from
         if lasted >= _LONG_ENOUGH:
             used = self._turns / lasted
-            is_short = self.rate is None or used >= _BUSY * self.rate or (self._waiting > 0 and self.is_shut)
-            self._demand = math.inf if is_short else used / _BUSY
+            if self.rate is None or used >= _BUSY * self.rate or (self._waiting > 0 and self.is_shut):
+                self._demand = math.inf
+            elif not _STEADY * self._demand <= used <= _BUSY * self._demand:
+                self._demand = used / _AT_EASE
             self._turns, self._counted_from = 0, now
         return self._demand
 
@@ -548,7 +557,8 @@ def short_of(rate: float, holders: Sequence[ShareHolder]) -> list[int]:
 def fair_shares(rate: float, holders: Sequence[ShareHolder]) -> dict[int, float]:
     """Divide ``rate`` so that nobody gets more than they want while somebody else gets less and wants more.
 
-    No share is below ``LEAST_SHARE``, or ``rate`` if that is less. Where there are too few for all, those who have one
+    What nobody wants is divided as well: a share that was just large enough would hold up whatever comes unevenly. No
+    share is below ``LEAST_SHARE``, or ``rate`` if that is less. Where there are too few for all, those who have one
     keep it, and those who have waited longest come next; the others get none.
     """
     least = min(LEAST_SHARE, rate)
@@ -558,7 +568,8 @@ def fair_shares(rate: float, holders: Sequence[ShareHolder]) -> dict[int, float]
     for count, one in zip(range(len(seated), 0, -1), sorted(seated, key=lambda one: one.want), strict=True):
         shares[one.number] = min(max(one.want, least), left / count)
         left -= shares[one.number]
-    return shares
+    more = left / max(1, len(shares))
+    return {number: share + more for number, share in shares.items()}
 
 
 #: A share that would grow by less than this part of the rate is not worth a beat of its own.

@@ -467,8 +467,8 @@ class Walk:
     async def _within_budget(self, chunk: list[int]) -> list[int]:
         """Those for whom there is room; the others are left out.
 
-        Anyone who may have it without being in the list counts as a holder. Who is in it by now, as was seen when others were
-        looked for, is done.
+        Anyone who may have it without being in the list counts as a holder. Who is in it by now, as was seen when
+        others were looked for, is done.
         """
         if self._budget is None:
             return chunk
@@ -567,7 +567,8 @@ def _release_calls(subjects: int, parameters: Parameters) -> Calls:
 
 def adding(context: Context) -> Reservations:
     """Make the procedure that reserves."""
-    return Reservations(ADDING, context.settle, tells=bool(context.parameters.get(PRESET)))
+    already = Reason.STATE_RESTORED if context.restored else ADDING.already
+    return Reservations(replace(ADDING, already=already), context.settle, tells=bool(context.parameters.get(PRESET)))
 
 
 def _taking_away(context: Context) -> Reservations:

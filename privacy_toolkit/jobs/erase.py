@@ -123,12 +123,13 @@ class Erase(msgspec.Struct, frozen=True):
     """The job ``erase``. ``settle`` is how long, in seconds, cleared data may stay visible after an accepted erasure.
 
     ``verified`` says by a subject's number whether it is read afterwards. ``loyalty`` names the programs whose ledgers
-    and cards go first.
+    and cards go first. ``restored``: an erasure may have been sent of which the journal does not know.
     """
 
     settle: float
     verified: Callable[[int], bool] = lambda _: True
     loyalty: Programs = NONE
+    restored: bool = False
 
     def keys(self, entries: Sequence[Entry]) -> Collection[str]:  # noqa: ARG002 - the protocol's
         """None: the subjects of an erasure are distinct customers."""
@@ -214,6 +215,8 @@ class _Walk:
         erased_by = None if self._loyalty is None else self._loyalty.erased_by
         if erased_by is not None:
             self._settle(Outcome.ERASED, Reason.LEDGER_ALONE, None, erased_by)
+        elif self._job.restored:  # it may have been erased by a request that the restored state does not know of
+            self._settle(Outcome.NOTHING_HELD, Reason.STATE_RESTORED)
         else:  # seen earlier and refused to us since: somebody else removed it
             self._settle(Outcome.NOTHING_HELD, Reason.VANISHED if self._state.held_before else None)
 
@@ -457,6 +460,7 @@ def _make(context: Context) -> Erase:
         settle=context.settle,
         verified=verified(context.verify, context.subjects, context.secret),
         loyalty=named_in(context.parameters),
+        restored=context.restored,
     )
 
 

@@ -42,9 +42,10 @@ class LeaseTerms(msgspec.Struct, frozen=True):
 
 
 class RunStopped(msgspec.Struct, frozen=True):
-    """The run has to stop, for everybody."""
+    """The run has to stop: for everybody, or for this execution, whose journal can't be written. ``why`` says more."""
 
     reason: StopReason
+    why: str = ""
 
 
 class AskedToPause(msgspec.Struct, frozen=True):
@@ -450,7 +451,7 @@ class KeptLease:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._is_over:
-            left = max(0.0, self._beat_at - loop.time())
+            left = math.inf if self._error is not None else max(0.0, self._beat_at - loop.time())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), None if left == math.inf else left)
             batch, waiting = self._gathered()
@@ -497,6 +498,7 @@ class KeptLease:
                 self._error, self._deadline = error, -math.inf
                 self._is_over = batch.ended is not None
                 wake_all(waiting, error)
+                self._on(RunStopped(StopReason.JOURNAL_FAILED, error.message))  # perhaps nobody waits for anything
                 return
             if batch.walked:
                 self._has_walked.set()

@@ -86,6 +86,17 @@ class Condition(msgspec.Struct, frozen=True):
     error: ToolkitError | None = None
 
 
+def doubted(what: str) -> RefusedError:
+    """Make the error of a state that is not what it was: ``what`` tells so, such as "it is a copy"."""
+    return RefusedError(
+        f"The state is not what it was: {what}. What was sent since may be missing. Nothing was sent.",
+        "If it was restored, copied or moved on purpose, add --restored: what was open in it and can't be looked up"
+        " is left to you then, and never sent. After a restore those erased since are not on its list of erased"
+        " customers, and runs purged since hold ids again. See docs/state.md.",
+        code="restored",
+    )
+
+
 def condition_of(address: Path | str) -> Condition:
     """Look at a state in a folder, which is left as it is."""
     path = Path(address).expanduser().absolute()
@@ -102,8 +113,9 @@ def condition_of(address: Path | str) -> Condition:
         may_write=os.access(path, os.R_OK | os.W_OK | os.X_OK),
     )
     try:
-        runs = StateFolder.existing(path).runs
-        return replace(seen, latest=max((run.name for run in runs.glob("[0-9]*")), default=None))
+        folder = StateFolder.existing(path)
+        seen = replace(seen, latest=max((run.name for run in folder.runs.glob("[0-9]*")), default=None))
+        return replace(seen, error=doubted(doubt)) if (doubt := folder.identity.doubt()) else seen
     except ToolkitError as error:
         return replace(seen, error=error)
 
@@ -129,12 +141,17 @@ class DatabaseCondition(msgspec.Struct, frozen=True):
     error: ToolkitError | None = None
 
 
+#: The roles that may read whether a state is what it was.
+_WRITES: Final = frozenset({"operator", "worker"})
+
+
 def database_condition(address: Path | str, now: Callable[[], float] = time.time) -> DatabaseCondition:
     """Look at a state in a database, which is left as it is; ``now`` is this machine's clock, in seconds."""
     try:
         with _cluster():
             from privacy_toolkit.journal.postgres import schema
             from privacy_toolkit.journal.postgres.connection import Database
+            from privacy_toolkit.journal.postgres.state import PostgresState
 
         database = Database(str(address), getattr(address, "password_file", None))
     except ToolkitError as error:
@@ -144,7 +161,9 @@ def database_condition(address: Path | str, now: Callable[[], float] = time.time
         told = schema.condition(database, now)
         seen = replace(seen, **told)
         schema.check(database)
-        return replace(seen, **schema.usage(database))
+        seen = replace(seen, **schema.usage(database))
+        doubt = PostgresState(str(address), database.password_file).identity.doubt() if seen.role in _WRITES else ""
+        return replace(seen, error=doubted(doubt)) if doubt else seen
     except ToolkitError as error:
         return replace(seen, error=error)
 

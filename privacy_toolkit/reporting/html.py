@@ -294,16 +294,18 @@ def settings(executions: Sequence[ExecutionPart]) -> list[tuple[str, str]]:
     return lines
 
 
-def files(*, signed: bool, approved: bool) -> list[tuple[str, str]]:
+def files(*, signed: bool, approved: bool, in_parts: bool = False) -> list[tuple[str, str]]:
     """The files of a pack, in the order in which a stranger would want to know of them."""
+    more = " In parts, which have to be read one after the other." if in_parts else ""
     lines = [
         ("report.html", "This page."),
         ("report.json, report.schema.json", "The same for machines, and its JSON Schema."),
         (
-            "rows.jsonl, row.schema.json",
-            "Every subject: outcome, dates, requests and answers; in the order of the references. And its JSON Schema.",
+            f"{_rows_name(in_parts=in_parts)}, row.schema.json",
+            "Every subject: outcome, dates, requests and answers; in the order of the references. And its JSON Schema."
+            + more,
         ),
-        ("rows.parquet", "The same rows for analysis."),
+        ("rows-*.parquet" if in_parts else "rows.parquet", "The same rows for analysis."),
         ("exceptions.csv", "The open and failed subjects alone, with what to do."),
         ("rejected.csv", "The refused rows of the input: where each is, and why. Nobody acted on them."),
     ]
@@ -316,6 +318,10 @@ def files(*, signed: bool, approved: bool) -> list[tuple[str, str]]:
         ("SHA256SUMS", "The SHA-256 of every file named here."),
     ]
     return [*lines, ("SHA256SUMS.sig", "The signature over SHA256SUMS.")] if signed else lines
+
+
+def _rows_name(*, in_parts: bool) -> str:
+    return "rows-*.jsonl" if in_parts else "rows.jsonl"
 
 
 def needs_a_look(report: Report) -> bool:
@@ -345,8 +351,11 @@ PACE_EXECUTIONS = 12
 _HIDDEN = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
 
 
-def render(report: Report, cases: Sequence[Case]) -> str:
-    """The page. ``cases`` are the subjects that need attention, empty where they are too many to be listed."""
+def render(report: Report, cases: Sequence[Case], *, in_parts: bool = False) -> str:
+    """The page. ``cases`` are the subjects that need attention, empty where they are too many to be listed.
+
+    ``in_parts``: the rows are in several files.
+    """
     job = Job(report.job)
     environment = _environment(job)
     run = _in_style(report.run_id)
@@ -356,7 +365,7 @@ def render(report: Report, cases: Sequence[Case]) -> str:
         run=run,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         **_first_screen(report),
-        **_parts(report, cases),
+        **_parts(report, cases, in_parts=in_parts),
         **_proof(report),
     )
 
@@ -386,7 +395,8 @@ def _first_screen(report: Report) -> dict[str, Any]:
     }
 
 
-def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
+def _parts(report: Report, cases: Sequence[Case], *, in_parts: bool) -> dict[str, Any]:
+    is_approved = report.signatories.approved is not None
     executions = report.executions[-LISTED:]
     return {
         "ages": age_chart(report.ages),
@@ -409,7 +419,9 @@ def _parts(report: Report, cases: Sequence[Case]) -> dict[str, Any]:
         "late": what_may_come_late(report),
         "executions": executions,
         "settings": settings(executions),
-        "files": files(signed=report.signed_by is not None, approved=report.signatories.approved is not None),
+        "in_parts": in_parts,
+        "rows_name": _rows_name(in_parts=in_parts),
+        "files": files(signed=report.signed_by is not None, approved=is_approved, in_parts=in_parts),
     }
 
 

@@ -1,6 +1,8 @@
 """Several processes on one run in a database: whatever befalls them, nothing is lost, false or doubled, and it ends."""
 
+import signal
 import socket
+import time
 
 import pytest
 
@@ -39,6 +41,24 @@ def test_two_workers_share_a_run_and_one_of_them_writes_the_pack(tmp_path):
         assert len({one["pack"] for one in told} - {"None"}) == 1
         assert min(cluster.api.requests[slot] for slot in (0, 1)) > 0
         assert cluster.judge() == {}
+
+
+@pytest.mark.skipif(not IS_LONG, reason="a server of its own: make chaos")
+def test_whoever_ends_a_worker_while_the_database_is_away_is_told_so_by_its_exit_code(tmp_path):
+    postgres.needed()
+    with Cluster(tmp_path, slots=2, subjects=2_000, rate=100).started() as cluster:
+        for slot in cluster.slots:
+            cluster.start(slot)
+        while min(cluster.api.requests[slot] for slot in (0, 1)) < 20:
+            time.sleep(0.05)
+        for slot in cluster.slots:
+            cluster.loop.call_soon_threadsafe(slot.store.set, "reset")
+        for slot, number in zip(cluster.slots, (signal.SIGINT, signal.SIGTERM), strict=True):
+            slot.process.send_signal(number)
+            slot.process.wait(60)
+        told = [cluster.ended(slot) for slot in cluster.slots]
+        assert [one["code"] for one in told] == [130, 4]
+        assert all("can't be reached" in one["error"] for one in told)
 
 
 def test_a_worker_on_another_machine_with_its_own_clocks_takes_part(tmp_path):

@@ -154,8 +154,7 @@ def test_the_shares_in_use_never_exceed_the_rate_and_become_fair_once_nothing_is
     for worker in served:  # nobody has more while somebody else wants more
         wants = max(worker.want, least)
         assert worker.in_use >= min(wants, level) / ENOUGH
-    total = min(rate, sum(max(worker.want, least) for worker in served))
-    assert sum(worker.in_use for worker in served) == pytest.approx(total)
+    assert sum(worker.in_use for worker in served) == pytest.approx(rate if served else 0.0)
 
 
 def test_without_the_confirmation_of_cuts_the_same_steps_exceed_the_rate():
@@ -195,3 +194,8 @@ def test_anyone_who_has_a_share_keeps_it_and_the_one_who_has_waited_longest_come
 def test_anyone_who_wants_little_leaves_the_rest_to_others():
     holders = [ShareHolder(1, 30.0), ShareHolder(2, math.inf), ShareHolder(3, math.inf), ShareHolder(4, 0.0)]
     assert fair_shares(500.0, holders) == {1: 30.0, 2: 235.0, 3: 235.0}
+
+
+def test_what_nobody_wants_is_divided_among_those_who_want_some():
+    holders = [ShareHolder(1, 30.0), ShareHolder(2, 70.0), ShareHolder(3, 0.0)]
+    assert fair_shares(500.0, holders) == {1: 230.0, 2: 270.0}

@@ -148,7 +148,7 @@ SLOWLY = {"latency": (0.05, 0.06), "concurrency": 8, "page": 5}
 #: What befalls the executions, how fast their link to the store is, and what else is set.
 MORE = {
     "no_fence_check": lambda rng: (_stalls(rng), SLOW, SLOWLY),
-    "may_send_ignored": lambda rng: (_stalls(rng), SLOW, SLOWLY),
+    "may_send_ignored": lambda rng: (_stalls(rng), SLOW, SLOWLY | {"concurrency": 16}),
     "beat_of_another_task": lambda _: ([Mishap(0.5, 0, "stuck", 1.0)], FAST, SLOWLY),
     "cut_not_confirmed": lambda rng: (
         _cuts(rng),
@@ -157,6 +157,21 @@ MORE = {
     ),
     "late_answers_change_states": lambda rng: (_stalls(rng), SLOW, SLOWLY),
 }
+
+
+#: The API is away for a minute: for everybody, or for one after the other.
+AWAY = {"for all": (1.0, 1.0), "one after the other": (1.0, 40.0)}
+
+
+@pytest.mark.parametrize("begins", AWAY.values(), ids=AWAY)
+@pytest.mark.parametrize("job", [Job.ERASE, Job.REFERRALS])
+def test_an_api_that_is_away_for_a_minute_and_comes_back_costs_nothing_but_time(job, begins):
+    for seed in range(40 if IS_LONG else 2):
+        cluster = cluster_of(seed, job)
+        spec = msgspec.structs.replace(cluster.spec, rate=20.0, subjects=90, rates={}, latency=(0.05, 0.06))
+        mishaps = [Mishap(at, slot, "cut_api", 60.0) for slot, at in enumerate(begins)]
+        result = play_cluster(msgspec.structs.replace(cluster, spec=spec, mishaps=mishaps, workers=2))
+        assert result.violations == [], seed
 
 
 def found_by(mutation):

@@ -1,6 +1,6 @@
 """A process of a cluster that is tested: begins a run, or works on one with short leases, through proxies of its own.
 
-SIGUSR1 sets its clock an hour on, SIGUSR2 an hour back.
+SIGUSR1 sets its clock an hour on, SIGUSR2 an hour back. SIGINT and SIGTERM end it as they end a command.
 """
 
 import json
@@ -16,7 +16,7 @@ from privacy_toolkit.app import service
 from privacy_toolkit.app.ongoing import Backstage
 from privacy_toolkit.app.work import Duty
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, load_settings
-from privacy_toolkit.core.model import Job, ToolkitError
+from privacy_toolkit.core.model import Job, StopReason, ToolkitError
 from privacy_toolkit.engine import execution, planning
 from privacy_toolkit.engine.planning import Order
 from privacy_toolkit.jobs import declaration
@@ -25,6 +25,7 @@ from privacy_toolkit.journal.state import open_state
 
 HOUR = 3_600_000_000
 PAGE = 40
+ENDS = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
 
 
 class Clock:
@@ -59,6 +60,8 @@ def work(task, clock):
     state = open_state(settings.state)
     terms = LeaseTerms(lease=2.0, beat=0.2, margin=0.4, drain=2.5)
     host = Backstage(None)
+    for number, reason in ENDS.items():
+        signal.signal(number, lambda *_, reason=reason: host.ask(reason))
     duty = Duty(
         settings, ExecutionOptions(), state, None, host, clock, joins=task["joins"], seals=task["seals"], terms=terms
     )

@@ -125,6 +125,15 @@ def wait_for(process: "subprocess.Popen[bytes]", bin_: Path, port: int) -> None:
         time.sleep(0.05)
 
 
+def as_libpq(address: str) -> list[str]:
+    """The options by which PostgreSQL's own programs find the database of an address."""
+    given = psycopg.conninfo.conninfo_to_dict(address)
+    return [f"--{name}={given[key]}" for name, key in _OPTIONS.items()]
+
+
+_OPTIONS = {"host": "host", "port": "port", "username": "user", "dbname": "dbname"}
+
+
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 
 import msgspec
 
@@ -63,14 +64,12 @@ class Trust(msgspec.Struct, frozen=True):
 
 # The files of a pack against ``SHA256SUMS``, and ``SHA256SUMS`` against its signature.
 
-#: What every pack has, and ``SHA256SUMS`` has to name. Approval and ``earlier`` depend on the run.
+#: What every pack has besides its rows, and ``SHA256SUMS`` has to name. Approval and ``earlier`` depend on the run.
 REQUIRED = (
     files.REPORT_HTML,
     files.REPORT_JSON,
     files.REPORT_SCHEMA,
     files.ROW_SCHEMA,
-    files.ROWS,
-    files.ROWS_PARQUET,
     files.EXCEPTIONS,
     files.CHECKPOINT,
     files.VERIFY,
@@ -105,7 +104,10 @@ def read_manifest(pack: PackFolder, manifest: Manifest, check: Check) -> None:
         pack.note(Code.NOT_CANONICAL, files.SUMS, error.message)
         raise Unusable from None
     check.words = f"SHA256SUMS is written as it should be and names {len(manifest.sums)} files; no other file is there."
-    required = {files.REMOVAL, files.CHECKPOINT} if files.REMOVAL in manifest.sums else set(REQUIRED)
+    rows = set(chain.from_iterable(files.rows_among(manifest.sums)))
+    required = {files.REMOVAL, files.CHECKPOINT} if files.REMOVAL in manifest.sums else {*REQUIRED, *rows}
+    for name in sorted(filter(files.is_part, manifest.sums.keys() - rows)):
+        pack.note(Code.NOT_CANONICAL, files.SUMS, f"It names {name}, and rows are in one file or in parts.")
     for name in sorted(required - manifest.sums.keys()):
         pack.note(Code.MISSING, name, "SHA256SUMS does not name it, and every pack has it.")
     for name in sorted(OUTSIDE & manifest.sums.keys()):

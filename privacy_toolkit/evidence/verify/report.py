@@ -17,7 +17,7 @@ from privacy_toolkit.core.privacy import __version__
 from privacy_toolkit.engine.approval import Terms, statement, terms_of
 from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows, Summary, is_cut_short, why_stopped
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.files import Checkpoint, schema_of
+from privacy_toolkit.evidence.files import Checkpoint, rows_among, schema_of
 from privacy_toolkit.evidence.seal import Signed, verify_text
 from privacy_toolkit.evidence.verify.findings import (
     TO_ITS_END,
@@ -506,13 +506,17 @@ def check_texts(
             _not_compared(pack, report, f"its format is {quoted(report.format)}, and this version makes {FORMAT} alone")
         else:
             code, more = _of_page(report)
-            _compare(pack, files.REPORT_HTML, code, lambda: render(report, rows.cases).encode(), more)
+            _compare(pack, files.REPORT_HTML, code, lambda: _page(pack, report, rows), more)
     if checkpoint is not None:
         compared.append(files.VERIFY)
         _compare(pack, files.VERIFY, Code.TEXT_DIFFERS, lambda: _verify_text(pack, report, checkpoint))
     check.words = f"What the same figures give: {', '.join(compared)}."
     if not page:
         check.words += f" {files.REPORT_HTML} was not compared, as you asked: do not rely on what it says."
+
+
+def _page(pack: PackFolder, report: Report, rows: RowsFound) -> bytes:
+    return render(report, rows.cases, in_parts=len(rows_among(pack.files)) > 1).encode()
 
 
 def _of_page(report: Report) -> tuple[Code, str]:
@@ -571,4 +575,5 @@ def _verify_text(pack: PackFolder, report: Report, checkpoint: Checkpoint) -> by
         None if by is None else Signed(by.fingerprint, by.name),
         None if approved is None else approved.name,
         _AGAIN_BEFORE if report.format == FORMAT_BEFORE else "again",
+        rows=rows_among(pack.files),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from operator import attrgetter
 from pathlib import Path
@@ -17,7 +17,7 @@ from privacy_toolkit.core.model import OPEN_OUTCOMES, Attribution, HeldBefore, J
 from privacy_toolkit.core.privacy import lean_pyarrow
 from privacy_toolkit.core.processes import SecondProcess
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.files import Tree, leaf_hash
+from privacy_toolkit.evidence.files import WHOLE, RowsPart, Tree, leaf_hash
 from privacy_toolkit.evidence.verify.findings import LONGEST_LINE, Code, PackFolder, Unusable, words_of
 from privacy_toolkit.journal.figures import SettledRequests
 from privacy_toolkit.reporting.counts import Counts, RowSummary, RowTally, StateKey
@@ -279,15 +279,21 @@ class RowsFound(msgspec.Struct):
     whole: bool = False
 
 
-def read_rows(pack: PackFolder, found: RowsFound, job: Job, form: str = FORMAT) -> None:
+def read_rows(
+    pack: PackFolder, found: RowsFound, job: Job, form: str = FORMAT, parts: Sequence[RowsPart] = (WHOLE,)
+) -> None:
     """Read all rows of a run of ``job`` into ``found``; ``form`` is the format of the report that goes with them.
+
+    ``parts`` are the files that hold them.
 
     Raises:
         Unusable: they can't be read to their end; that was noted.
     """
     reading = _Reading(pack, found, job, form)
-    for line in pack.lines(files.ROWS):
-        reading.take(line)
+    for part in parts:
+        reading.begin(part.lines)
+        for line in pack.lines(part.lines):
+            reading.take(line)
     reading.end()
     found.whole = reading.good == reading.number
 
@@ -296,6 +302,7 @@ class _Reading:
     def __init__(self, pack: PackFolder, found: RowsFound, job: Job, form: str) -> None:
         self.number = 0
         self.good = 0
+        self._file, self._before_it = files.ROWS, 0
         self._pack = pack
         self._found = found
         self._job = job
@@ -304,6 +311,10 @@ class _Reading:
         self._last = ""
         self._listed = CaseList()
         self._exceptions = _Exceptions(pack)
+
+    def begin(self, file: str) -> None:
+        """The lines that follow are those of another file."""
+        self._file, self._before_it = file, self.number
 
     def take(self, line: bytes) -> None:
         """A line with its end."""
@@ -357,7 +368,7 @@ class _Reading:
         return Case(row.subject, row.outcome, row.reason or "", row.attempts, row.due_on or "", what_to_do)
 
     def _note(self, code: Code, what: str) -> None:
-        self._pack.note(code, files.ROWS, f"Line {self.number:,} {what}")
+        self._pack.note(code, self._file, f"Line {self.number - self._before_it:,} {what}")
 
 
 class _Exceptions:

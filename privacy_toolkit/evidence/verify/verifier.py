@@ -15,7 +15,7 @@ import msgspec
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.evidence import files
-from privacy_toolkit.evidence.files import Checkpoint
+from privacy_toolkit.evidence.files import Checkpoint, RowsPart
 from privacy_toolkit.evidence.verify.findings import (
     MOST_ENTRIES,
     Check,
@@ -256,7 +256,7 @@ class Verifier:
             work(pack)
         yield
         with self.findings.check("parquet", "rows.parquet holds the same rows as rows.jsonl, each field of each."):
-            _note_difference(pack, wait())
+            _note_difference(pack, *wait())
 
     def result(self) -> Verification:
         """What was found so far."""
@@ -275,9 +275,23 @@ class Verifier:
             dropped=tuple(map(shown, self._dropped)),
         )
 
-    def _begin_to_compare(self, pack: PackFolder) -> Callable[[], Difference]:
-        if files.ROWS in pack.files and files.ROWS_PARQUET in pack.files:
-            return self._compare(pack.path / files.ROWS, pack.path / files.ROWS_PARQUET)
+    def _begin_to_compare(self, pack: PackFolder) -> Callable[[], tuple[RowsPart, Difference]]:
+        """Begin with the first part; each of the others follows when the result is asked for."""
+        first, *others = files.rows_among(pack.files)
+        begun = self._begin_with(pack, first)
+
+        def wait() -> tuple[RowsPart, Difference]:
+            found, part = begun(), first
+            for part in others if found is None else ():
+                if (found := self._begin_with(pack, part)()) is not None:
+                    break
+            return part, found
+
+        return wait
+
+    def _begin_with(self, pack: PackFolder, part: RowsPart) -> Callable[[], Difference]:
+        if pack.files.keys() >= set(part):
+            return self._compare(pack.path / part.lines, pack.path / part.parquet)
         return lambda: CANNOT_BE_READ
 
     def _rows_step(self, pack: PackFolder) -> None:
@@ -287,18 +301,21 @@ class Verifier:
                 " give."
             )
             form = FORMAT if self._report is None else self._report.format
-            read_rows(pack, self._rows, job_of(self._checkpoint.run_id if self._checkpoint else ""), form)
+            job = job_of(self._checkpoint.run_id if self._checkpoint else "")
+            read_rows(pack, self._rows, job, form, files.rows_among(pack.files))
         with self.findings.check(
             "tree", "Number of rows and root of the hash tree over them are as in the checkpoint."
         ):
-            head, tree = self._checkpoint, self._rows.tree
+            head, tree, parts = self._checkpoint, self._rows.tree, files.rows_among(pack.files)
+            where = parts[0].lines if len(parts) == 1 else "all parts of the rows"
             if head is None:
                 raise Unusable
             if head.size != tree.size:
-                message = f"It says {head.size:,} rows, rows.jsonl has {tree.size:,}."
+                message = f"It says {head.size:,} rows, {where} {'has' if len(parts) == 1 else 'have'} {tree.size:,}."
                 pack.note(Code.SIZE_DIFFERS, files.CHECKPOINT, message)
             if head.root != tree.root():
-                pack.note(Code.ROOT_DIFFERS, files.CHECKPOINT, "Its root is not that of the tree over rows.jsonl.")
+                message = f"Its root is not that of the tree over {where}."
+                pack.note(Code.ROOT_DIFFERS, files.CHECKPOINT, message)
 
     def _report_step(self, pack: PackFolder) -> None:
         with self.findings.check("plan", "plan.json is what a pack can say of a plan.") as check:
@@ -424,9 +441,9 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _note_difference(pack: PackFolder, difference: Difference) -> None:
+def _note_difference(pack: PackFolder, part: RowsPart, difference: Difference) -> None:
     if difference == CANNOT_BE_READ:
-        pack.note(Code.PARQUET_DIFFERS, files.ROWS_PARQUET, "It can't be compared with rows.jsonl.")
+        pack.note(Code.PARQUET_DIFFERS, part.parquet, f"It can't be compared with {part.lines}.")
     elif difference is not None:
-        message = f"Its row {difference + 1:,} is not line {difference + 1:,} of rows.jsonl."
-        pack.note(Code.PARQUET_DIFFERS, files.ROWS_PARQUET, message)
+        message = f"Its row {difference + 1:,} is not line {difference + 1:,} of {part.lines}."
+        pack.note(Code.PARQUET_DIFFERS, part.parquet, message)

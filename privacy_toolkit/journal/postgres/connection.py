@@ -124,6 +124,10 @@ class UnreachableError(JournalError):
     """No connection can be made."""
 
 
+#: The fact that something of what was written is missing in the database, until somebody says how that came about.
+DOUBTED: Final = "doubted"
+
+
 class LackingError(JournalError):
     """The database lacks what it said that it had written."""
 
@@ -320,12 +324,9 @@ class LeaseThread:
         self._hang_up()
 
     def _doubt(self) -> None:
-        """Have everybody who wants to send asked whether the state was restored, where this user may write that."""
+        """Have everybody who wants to send asked whether the state was restored. Every role that writes may say so."""
         with suppress(psycopg.Error, JournalError):
-            self._connected().execute(
-                "UPDATE facts SET value = convert_to(jsonb_set(convert_from(value, 'UTF8')::jsonb, '{timeline}', '0')"
-                "::text, 'UTF8') WHERE name = 'identity'"
-            )
+            self._connected().execute("INSERT INTO facts VALUES (%s, '') ON CONFLICT DO NOTHING", (DOUBTED,))
 
     def _connected(self) -> Connection:
         if self._connection is None and not self._is_dropped:

@@ -16,7 +16,7 @@ from privacy_toolkit.core.model import JournalError, ToolkitError, UsageError
 from privacy_toolkit.core.privacy import SecretFile
 from privacy_toolkit.journal.ledgers import ChainError, KeptLink
 from privacy_toolkit.journal.postgres import schema
-from privacy_toolkit.journal.postgres.connection import Connection, Database, explained, meaning
+from privacy_toolkit.journal.postgres.connection import DOUBTED, Connection, Database, explained, meaning
 from privacy_toolkit.journal.postgres.lease import is_worked_on
 from privacy_toolkit.journal.postgres.ledgers import PostgresAssignedCodes, PostgresIndex, PostgresSuppression
 from privacy_toolkit.journal.postgres.reader import PostgresReader, live_executions
@@ -26,11 +26,14 @@ from privacy_toolkit.journal.store import State, locked, running
 
 _FACT: Final = "SELECT value FROM facts WHERE name = %s"
 _PUT_FACT: Final = "INSERT INTO facts VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-#: What tells a database from every other one: its cluster, its number in it, and how often it was restored in time.
+#: What tells a database from every other one: its cluster, its number in it, how often it was restored in time, and the
+#: number of a table, which is another one where a dump was read into it again.
 _DATABASE: Final = (
     "SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid,"
-    " (SELECT timeline_id FROM pg_control_checkpoint()) FROM pg_database WHERE datname = current_database()"
+    " (SELECT timeline_id FROM pg_control_checkpoint()), 'toolkit.runs'::regclass::oid::bigint"
+    " FROM pg_database WHERE datname = current_database()"
 )
+_RESTORED: Final = "its server was restored to a moment, or a standby took over"
 #: Milliseconds that another process may take to end after it gave a lock back.
 _A_MOMENT: Final = 1_000
 
@@ -40,6 +43,7 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
 
     database: str
     timeline: int
+    table: int = 0  # by earlier versions
     generation: int = 0
     restored_at: tuple[int, ...] = ()
 
@@ -75,18 +79,21 @@ class DatabaseIdentity:
     def doubt(self) -> str:
         """Say what tells that the database is a copy, or older than it was; "" if nothing does."""
         kept, now = self._kept(), self._now()
+        if self._is_doubted():
+            return _RESTORED
         if kept is None:
             return ""
         if kept.database != now.database:
             return "it is a copy"
-        if kept.timeline != now.timeline:
-            return "its server was restored to a moment, or a standby took over"
+        if kept.timeline != now.timeline or kept.table not in {0, now.table}:
+            return _RESTORED
         return ""
 
     def advance(self) -> None:
         """Count that the state is worked with."""
-        kept = self._kept() or self._now()
-        self._write(msgspec.structs.replace(kept, generation=kept.generation + 1))
+        kept, now = self._kept(), self._now()
+        kept = kept or now
+        self._write(msgspec.structs.replace(kept, generation=kept.generation + 1, table=kept.table or now.table))
 
     def acknowledge(self, now: int) -> None:
         """Take the database as it is for what it should be, since somebody says so at ``now`` (microseconds)."""
@@ -95,6 +102,13 @@ class DatabaseIdentity:
         self._write(
             msgspec.structs.replace(is_now, generation=generation + 1, restored_at=(*restored_at, now)),
         )
+        if self._is_doubted():
+            with explained("The identity of the state can't be written"):
+                self._database.rows("DELETE FROM facts WHERE name = %s", (DOUBTED,))
+
+    def _is_doubted(self) -> bool:
+        with explained("The identity of the state can't be read"):
+            return self._database.row(_FACT, (DOUBTED,)) is not None
 
     def _kept(self) -> _Kept | None:
         with explained("The identity of the state can't be read"):
@@ -103,8 +117,8 @@ class DatabaseIdentity:
 
     def _now(self) -> _Kept:
         with explained("The identity of the state can't be read"):
-            database, timeline = self._database.row(_DATABASE) or ("", 0)
-        return _Kept(database=database, timeline=timeline)
+            database, timeline, table = self._database.row(_DATABASE) or ("", 0, 0)
+        return _Kept(database=database, timeline=timeline, table=table)
 
     def _write(self, kept: _Kept) -> None:
         with explained("The identity of the state can't be written"):

@@ -1,10 +1,13 @@
 import csv
 import json
+import shutil
 import stat
 from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 
@@ -17,11 +20,13 @@ from privacy_toolkit.evidence.files import (
     Tree,
     check_place,
     decode_sums,
+    encode_sums,
     hash_bytes,
     leaf_hash,
     schema_of,
 )
 from privacy_toolkit.evidence.pack import write_pack
+from privacy_toolkit.evidence.receipts import read_link, receipt_of
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.evidence.verify.findings import Code
 from privacy_toolkit.evidence.verify.manifest import Trust
@@ -225,7 +230,7 @@ def test_signing_a_pack_that_was_not_signed_makes_a_new_edition(mixed, chain, tm
 
 def test_another_text_of_verify_txt_makes_a_new_edition(mixed, chain, tmp_path, monkeypatch):
     write_pack(mixed, tmp_path / "p", chain=chain)
-    monkeypatch.setattr(seal_module, "verify_text", lambda *_: b"of a later version\n")
+    monkeypatch.setattr(seal_module, "verify_text", lambda *_, **__: b"of a later version\n")
     folder = write_pack(mixed, tmp_path / "p", chain=chain).path
     assert checkpoint_of(folder).sequence == 2
     assert (folder / "VERIFY.txt").read_bytes() == b"of a later version\n"
@@ -381,3 +386,76 @@ def test_a_pack_without_its_refused_rows_is_not_whole(mixed, chain, tmp_path):
     (folder / "rejected.csv").unlink()
     found = verify_pack(folder, Trust(None, datetime(2026, 12, 1, tzinfo=UTC)), compare=compare_here)
     assert (Code.MISSING, "rejected.csv") in {(problem.code, problem.file) for problem in found.problems}
+
+
+# Rows in parts, as packs have them that are larger than this.
+
+
+@pytest.fixture
+def in_parts(mixed, chain, tmp_path, monkeypatch):
+    """A whole pack of a run, and the same in parts of three rows."""
+    whole = write_pack(mixed, tmp_path / "whole", chain=chain).path
+    monkeypatch.setattr("privacy_toolkit.evidence.files.ROWS_IN_PART", 3)
+    return whole, write_pack(mixed, tmp_path / "parts", chain=chain).path
+
+
+def verified(folder):
+    found = verify_pack(folder, Trust(None, datetime(2026, 12, 1, tzinfo=UTC)), compare=compare_here)
+    return {(problem.code, problem.file) for problem in found.problems}
+
+
+def test_more_rows_than_go_into_a_file_are_in_parts_in_the_same_order_and_under_the_same_root(in_parts):
+    whole, folder = in_parts
+    count = -(-len(rows_of(whole)) // 3)
+    names = [f"rows-{number:04}" for number in range(1, count + 1)]
+    assert count > 2
+    assert {path.name for path in folder.glob("rows*")} == {f"{name}.{end}" for name in names for end in KINDS}
+    lines = [(folder / f"{name}.jsonl").read_bytes() for name in names]
+    assert b"".join(lines) == (whole / "rows.jsonl").read_bytes()
+    assert [part.count(b"\n") for part in lines[:-1]] == [3] * (count - 1)
+    assert checkpoint_of(folder).root == checkpoint_of(whole).root
+    tables = [pq.read_table(folder / f"{name}.parquet") for name in names]
+    assert pa.concat_tables(tables).to_pylist() == pq.read_table(whole / "rows.parquet").to_pylist()
+    page, text = (folder / "report.html").read_text(), " ".join((folder / "VERIFY.txt").read_text().split())
+    assert "cat rows-*.jsonl | wc -l" in page
+    assert f"the lines of rows-0001.jsonl to rows-{count:04}.jsonl, one after the other" in text
+    assert "rows.jsonl" not in page + text
+    assert verified(folder) == verified(whole) == set()
+
+
+KINDS = ("jsonl", "parquet")
+
+
+def test_a_change_in_any_part_is_found_and_named(in_parts):
+    _, folder = in_parts
+    second = folder / "rows-0002.jsonl"
+    first, *others = second.read_bytes().splitlines(keepends=True)
+    second.write_bytes(b"".join([first.replace(b'"attempts":', b'"attempts":1'), *others]))
+    found = verified(folder)
+    assert {(Code.HASH_DIFFERS, second.name), (Code.PARQUET_DIFFERS, "rows-0002.parquet")} <= found
+    assert (Code.ROOT_DIFFERS, "checkpoint.txt") in found
+    second.unlink()
+    assert (Code.MISSING, second.name) in verified(folder)
+
+
+def test_rows_in_one_file_and_parts_next_to_it_are_no_pack(in_parts):
+    whole, folder = in_parts
+    sums = decode_sums((whole / "SHA256SUMS").read_bytes())
+    shutil.copy(folder / "rows-0001.jsonl", whole)
+    sums["rows-0001.jsonl"] = hash_bytes((whole / "rows-0001.jsonl").read_bytes())
+    (whole / "SHA256SUMS").write_bytes(encode_sums(sums))
+    assert (Code.NOT_CANONICAL, "SHA256SUMS") in verified(whole)
+
+
+def test_a_pack_of_before_has_all_of_its_rows_in_one_file_however_many_they_are(in_parts):
+    whole, _ = in_parts
+    assert verified(whole) == set()
+
+
+def test_the_row_of_a_receipt_is_found_in_whichever_part_it_is(in_parts, mixed):
+    whole, folder = in_parts
+    head = read_link(folder).head()
+    for one in mixed.rows():
+        made = receipt_of(mixed, folder, head, one.subject.id, one.subject.row)
+        other = receipt_of(mixed, whole, read_link(whole).head(), one.subject.id, one.subject.row)
+        assert (made.row, made.index, made.path) == (other.row, other.index, other.path)

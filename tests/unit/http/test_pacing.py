@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from privacy_toolkit.http.exchange import Pacer
+from privacy_toolkit.http.exchange import MOST_SHARE, Pacer
 
 
 class Clock:
@@ -428,3 +428,26 @@ def test_the_demand_is_what_was_used_or_everything_where_nearly_all_was():
         assert pacer.demand() == 0.0
 
     asyncio.run(play())
+
+
+def test_the_demand_of_one_whose_use_goes_up_and_down_a_little_stays_the_same():
+    clock = Clock()
+    pacer = Pacer(100, clock=clock, sleep=clock.sleep)
+    told = set()
+    for used in (40, 44, 38, 36, 44):
+        for _ in range(used):
+            clock.time += 1 / used
+            assert pacer.ready()
+        told.add(round(pacer.demand(), 3))
+    assert len(told) == 1
+    clock.time += 1.0
+    assert pacer.demand() == 0.0
+
+
+def test_of_a_share_that_no_process_could_use_only_what_one_could_is_counted():
+    clock = Clock()
+    pacer = Pacer(1_000_000, clock=clock, sleep=clock.sleep)
+    for share in (0, 500_000, 1_000_000):
+        pacer.change(share, lambda: True)
+    assert pacer.rate == MOST_SHARE
+    assert len(pacer._written) <= 1.01 * MOST_SHARE

@@ -148,6 +148,18 @@ def test_a_second_execution_goes_on_from_what_was_observed(erase, first, second,
     assert (state.outcome, state.reason, state.attribution) == (outcome, reason, attribution)
 
 
+def test_in_a_restored_state_nobody_says_of_who_is_gone_that_nothing_was_sent(erase):
+    restored = Erase(settle=0, restored=True)
+    sent, state = erase(ABSENT, ABSENT, job=restored)
+    assert (sent, state.outcome, state.reason) == ("GG", Outcome.NOTHING_HELD, Reason.STATE_RESTORED)
+
+
+def test_in_a_restored_state_nobody_says_of_who_was_seen_that_somebody_else_removed_them(erase):
+    erase(HELD, *[LIMITED] * 4)
+    sent, state = erase(ABSENT, ABSENT, resume=True, job=Erase(settle=0, restored=True))
+    assert (sent, state.outcome, state.reason) == ("GG", Outcome.NOTHING_HELD, Reason.STATE_RESTORED)
+
+
 def test_a_subject_that_is_not_chosen_for_verification_is_not_read_again(erase):
     sent, state = erase(HELD, OK, job=Erase(settle=0, verified=lambda _: False))
     assert (sent, state.outcome, state.reason) == ("GD", Outcome.UNVERIFIED, Reason.NOT_READ_YET)

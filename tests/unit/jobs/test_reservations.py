@@ -10,12 +10,13 @@ import pytest
 
 from privacy_toolkit.core.model import Outcome, Purpose, Reason, Sequencing
 from privacy_toolkit.engine.context import ExecutionContext
+from privacy_toolkit.engine.job import Context
 from privacy_toolkit.engine.limits import Limits, Places, Stop, Watch
 from privacy_toolkit.engine.runner import Runner
 from privacy_toolkit.http.exchange import Line, Mark, Pacer
 from privacy_toolkit.inputs.pairs import coupon_of, given_of
 from privacy_toolkit.jobs import coupons as reserving
-from privacy_toolkit.jobs.coupons import ACT_TRIES, ADDING, TAKING_AWAY, Reservations
+from privacy_toolkit.jobs.coupons import ACT_TRIES, ADDING, TAKING_AWAY, Reservations, adding
 from privacy_toolkit.journal.lease import SoleLease
 from privacy_toolkit.journal.records import Staged
 from privacy_toolkit.journal.sqlite.reader import create_run
@@ -101,6 +102,12 @@ def test_one_read_one_request_one_read(walk):
     purposes = [(record.purpose, record.carrier) for record in entries["b"].exchanges]
     assert purposes == [(Purpose.READ_BEFORE, 1), (Purpose.ACT, 1), (Purpose.READ_AFTER, 1)]
     assert [record.carrier for record in entries["a"].exchanges] == [None] * 3
+
+
+def test_in_a_restored_state_nobody_says_of_who_has_it_already_that_nothing_was_sent(walk):
+    direction = adding(Context({}, "all", 1, b"", 0.0, restored=True)).direction
+    asked, entries = walk(has("a", "b", "c"), direction=direction)
+    assert (asked, stands(entries)) == (["G"], dict.fromkeys("abc", "done state_restored"))
 
 
 def test_who_has_it_already_is_not_sent_for(walk):

@@ -863,6 +863,27 @@ def test_a_journal_that_can_not_be_written_for_good_fails_everything():
     play(script)
 
 
+def test_where_nobody_waits_for_what_can_not_be_written_for_good_it_is_told_all_the_same_and_tried_no_more():
+    async def script(_, lease, link, heard):
+        await asyncio.sleep(0.5)
+
+        async def fail(batch):
+            link.batches.append(batch)
+            raise JournalError("The journal could not be written: its disk is full.")
+
+        link.commit = fail
+        lease.record([Note(1, (), ERASED)])
+        await asyncio.sleep(1.0)
+        assert RunStopped(StopReason.JOURNAL_FAILED, "The journal could not be written: its disk is full.") in heard
+        tried = len(link.batches)
+        await asyncio.sleep(30.0)
+        assert len(link.batches) == tried
+        with pytest.raises(JournalError, match="its disk is full"):
+            await lease.end(9, StopReason.JOURNAL_FAILED)
+
+    play(script)
+
+
 def test_the_end_is_given_up_when_the_store_is_out_of_reach_for_longer_than_it_takes_others_to_take_over():
     async def script(_, lease, link, __):
         await asyncio.sleep(0.1)

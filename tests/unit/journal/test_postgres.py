@@ -134,13 +134,22 @@ def test_who_worked_elsewhere_is_waited_for_until_lease_and_drain_are_over(state
         run.close()
 
 
+def role(execute, address, name):
+    """The address of a role of its own, with the rights that ``state grants`` gives it."""
+    execute(f"DO $$ BEGIN CREATE ROLE {name} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    schema.grant(Database(address), name, name)
+    return address.replace("toolkit@", f"{name}@")
+
+
+@pytest.mark.parametrize("who", ["operator", "worker"])
 def test_an_execution_of_which_the_database_lacks_something_writes_nothing_more_and_has_all_others_ask(
-    run, state, execute
+    run, state, execute, address, who
 ):
     state.identity.advance()
+    working = PostgresState(role(execute, address, who))
 
     async def script(loses, *given):
-        held = state.open(RUN).lease(1, "{}", LeaseTerms(exclusive=False))
+        held = working.open(RUN).lease(1, "{}", LeaseTerms(exclusive=False))
         keeper = held._keeper
         await keeper.commit(LeaseBatch(1, [Note(1, [(1, INTENT)], LOST)]))
         await keeper.commit(LeaseBatch(2, [Note(1, (), ERASED)]))
@@ -398,16 +407,12 @@ def test_tables_that_are_missing_older_or_newer_are_refused(state, execute, addr
 
 
 def test_a_role_may_do_what_it_was_granted_and_no_more(run, execute, address):
-    for role in ("watcher", "operator"):
-        execute(f"DO $$ BEGIN CREATE ROLE {role} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-    schema.grant(Database(address), "watcher", "reader")
-    schema.grant(Database(address), "operator", "operator")
-    watching = Database(address.replace("toolkit@", "watcher@"))
+    watching = Database(role(execute, address, "reader"))
     assert watching.rows("SELECT run_id FROM runs") == [(RUN,)]
     for hidden in ("pages", "run_secrets", "keys", "log", "results"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             watching.rows(f"SELECT * FROM {hidden}")  # noqa: S608 - our own names
-    working = PostgresState(address.replace("toolkit@", "operator@"))
+    working = PostgresState(role(execute, address, "operator"))
     with working.open(RUN) as opened:
         opened.begin_execution(1, "{}")
         intend(opened)
@@ -531,3 +536,24 @@ def test_a_database_that_is_another_one_is_in_doubt(state, execute):
     assert state.identity.doubt() == "it is a copy"
     state.identity.acknowledge(7)
     assert (state.identity.doubt(), state.identity.restored_at) == ("", 7)
+
+
+def test_a_dump_that_is_read_into_the_same_database_again_leaves_it_in_doubt(state, address):
+    state.identity.advance()
+    to, bin_ = postgres.as_libpq(address), postgres.shared().programs
+    dumped = subprocess.run([bin_ / "pg_dump", "-Fc", *to], check=True, capture_output=True).stdout
+    state.database.rows("UPDATE facts SET value = 'of after the dump' WHERE name = 'drawn'")
+    assert state.identity.doubt() == ""
+    subprocess.run([bin_ / "pg_restore", "--clean", *to], input=dumped, check=True)
+    assert "restored" in PostgresState(address).identity.doubt()
+    state.identity.acknowledge(5)
+    assert state.identity.doubt() == ""
+
+
+def test_a_state_of_before_that_knows_no_table_of_its_own_is_not_in_doubt_and_learns_it(state, execute):
+    state.identity.advance()
+    execute("""UPDATE facts SET value = convert_to((convert_from(value, 'UTF8')::jsonb - 'table')::text, 'UTF8')
+        WHERE name = 'identity'""")
+    assert state.identity.doubt() == ""
+    state.identity.advance()
+    assert state.identity._kept().table == state.identity._now().table
