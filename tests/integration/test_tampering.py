@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -743,6 +744,57 @@ def test_what_a_report_says_otherwise_than_rows_plan_and_approval_is_found(signe
         (pack / "report.html").write_bytes((pack / "report.html").read_bytes().replace(b"Erased", b"Kept", 1))
         sum_up(pack, signed.signer)
     assert codes(pack, signed.signers)
+
+
+#: What no report or plan ever looks like, whatever it says: a page would show it as it is.
+NO_TIMES = ("", "x", "2026-99-99T99:99:99.000000Z", "2026-11-23T08:00:00.000000+02:00", "2026-11-23 \x1b[31m\u202e")
+TIMES = (
+    ("executions", 0, "started_at"),
+    ("executions", 1, "ended_at"),
+    ("signatories", "ran", 0, "at"),
+    ("rejected", "accepted", "at"),
+    ("first_request_at",),
+    ("last_answer_at",),
+)
+MISFORMED = {
+    **{f"{'.'.join(map(str, path))} {text!a}": (*path, text) for path in TIMES for text in NO_TIMES},
+    "digest of a list": ("exclusions", "keyed_sha256", "x"),
+    "key": ("rejected", "accepted", "fingerprint", "SHA256:mine"),
+    "predicate": ("gone_predicate", "by and large"),
+    "number": ("executions", 0, "number", -1),
+    "numbers": ("executions", 0, "number", 2),
+    "answer times": ("calls", 0, "p50_ms", -1),
+    "answer times that fall": ("calls", 0, "p50_ms", 10**9),
+    "look-ups": ("calls", 0, "look_ups", 1),
+    "withdrawn": ("calls", 0, "withdrawn", 1),
+    "repeats": ("traffic", 0, "repeats", 10**9),
+    "status": ("traffic", 0, "status", 0),
+    "answered": ("traffic", 0, "answered", False),
+    "reads": ("proof", "reads_after", 10**6),
+    "duration": ("duration", 1),
+    "controls": ("controls", "needed", False),
+    "job": ("job", "everything"),
+}
+
+
+@pytest.mark.parametrize("what", MISFORMED)
+def test_what_no_report_looks_like_is_found(signed, tmp_path, what):
+    pack = Path(shutil.copytree(signed.pack, tmp_path / RUN_A))
+    *path, value = MISFORMED[what]
+    with suppress(ValueError):  # no page can be made of it
+        resealed(signed, pack, setter(*path, to=value))
+    sum_up(pack, signed.signer)
+    assert codes(pack, signed.signers) & {"bad_report", "sums_differ", "not_derived"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("format", "privacy-toolkit/plan/9"), ("format", ""), ("state", "ab"), ("created_at", "2026-13-01T00:00:00Z")],
+)
+def test_what_no_plan_looks_like_is_found(signed, tmp_path, field, value):
+    pack = Path(shutil.copytree(signed.pack, tmp_path / RUN_A))
+    resealed(signed, pack, setter(field, to=value), "plan.json")
+    assert "bad_plan" in codes(pack, signed.signers)
 
 
 def test_another_version_in_the_report_switches_no_check_off(signed, tmp_path):
