@@ -1,6 +1,7 @@
 """Whatever is done to a pack, ``verify`` finds it, but for what nobody could find; and that is shown here as well."""
 
 import dataclasses
+import os
 import random
 import shutil
 from contextlib import suppress
@@ -20,7 +21,7 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.evidence.verify.findings import Findings, PackFolder
 from privacy_toolkit.evidence.verify.manifest import Trust
-from privacy_toolkit.evidence.verify.rows import RowsFound, compare_here, read_rows
+from privacy_toolkit.evidence.verify.rows import RowsFound, compare_apart, compare_here, read_rows
 from privacy_toolkit.evidence.verify.verifier import Verifier, Wanted, verify_pack
 from privacy_toolkit.journal.records import Approval, Note
 from privacy_toolkit.journal.sqlite.chain import FolderChain
@@ -863,3 +864,10 @@ def test_a_lie_in_a_pack_of_the_version_before_is_found(tmp_path):
     )
     sum_up(pack)
     assert "not_derived" in codes(pack)
+
+
+def test_pack_in_a_folder_whose_name_is_no_utf_8_is_valid(shop, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/latin-\xe9"))
+    pack = Path(shutil.copytree(shop.pack, odd / RUN_A))
+    assert verified(pack).problems == ()
+    assert compare_apart(pack / "rows.jsonl", pack / "rows.parquet")() is None

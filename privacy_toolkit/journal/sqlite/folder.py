@@ -30,7 +30,7 @@ from privacy_toolkit.core.privacy import SecretFile, found_in
 from privacy_toolkit.journal.ledgers import MAC
 from privacy_toolkit.journal.records import Staged, meant_by
 from privacy_toolkit.journal.sqlite.chain import AnswerFiles, ControlFiles, FolderChain, FolderIndex
-from privacy_toolkit.journal.sqlite.checksums import adopt, moved
+from privacy_toolkit.journal.sqlite.checksums import adopt, connect, moved
 from privacy_toolkit.journal.sqlite.ledgers import (
     ASSIGNED_FILE,
     KEY_NAME,
@@ -45,7 +45,6 @@ from privacy_toolkit.journal.sqlite.reader import (
     SUMS_NAME,
     JournalReader,
     add_checksums,
-    connect,
     create_run,
 )
 from privacy_toolkit.journal.sqlite.run import RunJournal
