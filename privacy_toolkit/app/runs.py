@@ -33,7 +33,7 @@ from privacy_toolkit.engine.plan import Plan, Summary, plan_of, summarize
 from privacy_toolkit.engine.planning import catch_up
 from privacy_toolkit.inputs.lists import sessions_of
 from privacy_toolkit.jobs import declaration
-from privacy_toolkit.journal.records import Entry, Note, PackageFacts, SubjectState, counted, decode_package
+from privacy_toolkit.journal.records import Entry, Note, Observed, PackageFacts, SubjectState, counted, decode_package
 from privacy_toolkit.journal.store import RunReader, State, purged, running
 from privacy_toolkit.reporting.rows import MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
 
@@ -114,7 +114,7 @@ def _package(subject: Subject, facts: PackageFacts) -> dict[str, Any]:
 def subjects(state: State, run_id: str, outcomes: Collection[str] = ()) -> Iterator[dict[str, Any]]:
     """The subjects of a run in input order, with their ids, for the operator's eyes (contract, section 2).
 
-    Those with one of ``outcomes`` alone, where there are any.
+    Those with one of ``outcomes`` alone, where there are any. Ticket, ground and days are told where there are any.
 
     Raises:
         UsageError: there is no such outcome.
@@ -129,22 +129,36 @@ def subjects(state: State, run_id: str, outcomes: Collection[str] = ()) -> Itera
             raise purged(journal)
         shown = declaration(plan_of(journal).job).shown
         packages = package_names(journal)
-        for entry in journal.entries({Outcome(outcome) for outcome in outcomes} or None):
-            subject = entry.subject
-            yield {**_subject(entry), **shown(subject.id, subject.given), **packages.get(subject.seq, {})}
+        for observed in journal.rows():
+            subject = observed.subject
+            if not outcomes or observed.state.outcome in outcomes:
+                extra = shown(subject.id, subject.given)
+                yield {**_subject(observed), **extra, **_request(observed), **packages.get(subject.seq, {})}
 
 
-def _subject(entry: Entry) -> dict[str, Any]:
-    state = entry.state
+def _subject(observed: Observed) -> dict[str, Any]:
+    state = observed.state
     return {
-        "row": entry.subject.row,
-        "id": entry.subject.id,
-        "outcome": state.outcome.value,
+        "row": observed.subject.row,
+        "id": observed.subject.id,
+        "outcome": state.outcome,
         "attribution": state.attribution,
         "held_before": state.held_before,
         "attempts": state.attempts,
         "reason": state.reason or state.hold_reason,
     }
+
+
+def _request(observed: Observed) -> dict[str, str]:
+    request = observed.request
+    told = {
+        "ticket": request and request.ticket,
+        "ground": request and request.ground,
+        "requested_at": request and request.requested_on,
+        "due_on": request and request.due_on,
+        "review_on": observed.state.review_on,
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 # What came of every subject as a file, for other systems and for people.

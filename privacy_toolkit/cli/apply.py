@@ -419,6 +419,7 @@ def restore_folder(backup: str, identity: str | None, **options: Any) -> int:
         return ExitCode.SETTLED
     result(f"Restored: {settings.state}, as it was on {made.created_at} ({count(made.runs, 'run')}).")
     say("What was sent since is unknown to it: nothing is sent until you add --restored to a command, once.")
+    say("Those erased since are not on its list of erased customers; runs purged since hold ids again (docs/state.md).")
     say("Plans that waited have to be made again. Look at it first: privacy-toolkit state check")
     if settings.state_key is not None:
         say("The key of the lists was not in the backup: it has to be where the settings say.")

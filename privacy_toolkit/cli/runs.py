@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _run = click.argument("run")
 #: What is said of a subject next to its id and what else is shown of it.
 _STATE = frozenset({"row", "outcome", "attribution", "held_before", "attempts", "reason"})
+_OF_REQUEST = frozenset({"ground", "requested_at", "due_on", "review_on"})
 
 
 @click.group("runs")
@@ -103,7 +104,7 @@ def list_subjects(**options: Any) -> int:
         if form == "jsonl":
             emit_line(line)
         else:
-            ids = "  ".join(quoted(value) for key, value in line.items() if key not in _STATE)
+            ids = "  ".join(quoted(value) for key, value in line.items() if key not in _STATE | _OF_REQUEST)
             result(f"{line['row']:>8}  {line['outcome']:<13}{line['reason'] or '':<24}{ids}")
     return ExitCode.SETTLED
 

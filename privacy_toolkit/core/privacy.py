@@ -204,7 +204,7 @@ class SecretFile:
                 file.write(key.hex().encode() + b"\n")
         except OSError as error:
             raise UsageError(
-                f"The key {self.path} can't be written: {error.strerror}.", "Name another place; none is overwritten."
+                f"The key {self.path} can't be written: {error.strerror}.", "Name a new file, where there is room."
             ) from None
 
     def read_or_draw(self) -> bytes:

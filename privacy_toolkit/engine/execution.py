@@ -120,7 +120,8 @@ def check_identity(state: State, *, restored: bool) -> None:
         raise RefusedError(
             f"The state folder is not what it was: {doubt}. What was sent since may be missing. Nothing was sent.",
             "If it was restored, copied or moved on purpose, add --restored: what was open in it and can't be looked up"
-            " is left to you then, and never sent. See docs/state.md.",
+            " is left to you then, and never sent. After a restore those erased since are not on its list of erased"
+            " customers, and runs purged since hold ids again. See docs/state.md.",
             code="restored",
         )
 

@@ -298,7 +298,7 @@ class SandboxApp:
 
     def _turned_away(self, result: Handled, draw: Draw, route: ApiRoute) -> Reaction:
         """A refusal of credentials or body on a line with faults: nothing is carried out either way."""
-        if draw.fault is None:
+        if draw.fault in {None, FaultKind.NOT_APPLIED, FaultKind.ANOTHER_NAMELESS}:  # those need an answer to a call
             return Reaction(result)
         if draw.fault.server_acts:
             return after_acting(draw.fault, draw.form, self._faults, result)

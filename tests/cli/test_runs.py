@@ -36,6 +36,21 @@ def test_subjects_are_listed_in_input_order_with_their_ids(call, run):
     }
 
 
+def test_subjects_come_with_ticket_ground_and_days_where_there_are_any(call, server, tmp_path):
+    rows = ["customer-00001,2026-10-31,DSR-1,art17", "customer-00002,,,", "customer-00003,2026-11-02,DSR-3,"]
+    (tmp_path / "list.csv").write_text("\n".join(["customer_id,requested_at,ticket,ground", *rows]) + "\n")
+    (tmp_path / "holds.csv").write_text("customer_id,reason,review_on\ncustomer-00003,identity,2030-12-31\n")
+    sentence = f"erase 2 from {server.base_url.removeprefix('http://')}"
+    call("erase", tmp_path / "list.csv", "--exclude", tmp_path / "holds.csv", "--confirm", sentence)
+    first, second, third = call("runs", "subjects", "latest", "--json").json["subjects"]
+    asked = {"ticket": "DSR-1", "ground": "art17", "requested_at": "2026-10-31", "due_on": "2026-11-30"}
+    assert {name: first.get(name) for name in asked} == asked
+    assert not second.keys() & {*asked, "review_on"}
+    assert (third["ticket"], third["reason"], third["review_on"]) == ("DSR-3", "identity", "2030-12-31")
+    assert "ground" not in third
+    assert "DSR-1" in call("runs", "subjects", "latest").out.splitlines()[0]
+
+
 def test_subjects_can_be_chosen_by_outcome(call, run):
     assert call("runs", "subjects", run, "--format", "jsonl", "--outcome", "failed").out == ""
     assert call("runs", "subjects", run, "--outcome", "nonsense", "--json").code == 2

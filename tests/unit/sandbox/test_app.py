@@ -310,6 +310,13 @@ def test_what_is_not_applied_is_answered_as_if_it_were(line):
     assert {entry.acted for entry in opened.sandbox.log} == {False}
 
 
+@pytest.mark.parametrize("kind", [FaultKind.NOT_APPLIED, FaultKind.ANOTHER_NAMELESS])
+def test_credentials_are_refused_also_where_a_fault_needs_what_is_carried_out(line, kind):
+    opened = line(**certain(kind))
+    assert opened.send("DELETE", ERASE, headers={})[0] == 401
+    assert profiles(opened) == 1
+
+
 def test_what_is_applied_late_is_in_the_log_when_it_happens(line):
     opened = line(**certain(FaultKind.APPLIED_LATE, late_ms=50))
     with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
