@@ -58,7 +58,7 @@ _LONGEST_WAIT = 10.0  # seconds; another process only writes these two small fil
 
 
 #: What a file that was damaged may come to.
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_UNREADABLE = (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -227,7 +227,7 @@ class Identity:
     def _seen(self, name: str) -> int | None:
         try:
             return msgspec.json.decode(self._place_outside(name).read_bytes(), type=_Seen).generation
-        except (OSError, *_UNREADABLE):
+        except _UNREADABLE:
             return None
 
     def _place_outside(self, name: str) -> Path:
