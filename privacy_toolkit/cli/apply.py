@@ -20,6 +20,8 @@ from privacy_toolkit.cli.options import (
     take_settings,
     take_settings_and_state,
     told_options,
+    warn_of_place,
+    written_to,
 )
 from privacy_toolkit.cli.output import (
     emit_json,
@@ -66,6 +68,7 @@ def apply_command(**options: Any) -> int:
     host = Terminal(execution, settings := take_settings(options, execution))
     with telling(settings, host):
         plan, encoded = read_plan(path)
+        warn_of_place(plan.out)
         host.require_someone(plan.job, reads_stdin=False)
         named = options["approval"]
         given = PlanToApply(
@@ -139,7 +142,7 @@ def _flags(options: dict[str, Any], execution: CommandOptions) -> list[str]:
 @click.command("approve")
 @click.argument("plan")
 @click.option("--key", metavar="FILE", help="Your signing key [PRIVACY_TOOLKIT_SIGNING_KEY_FILE].")
-@click.option("--out", metavar="FILE", help="Where the approval is written [PLAN.approval].")
+@written_to("--out", metavar="FILE", help="Where the approval is written [PLAN.approval].")
 @click.option("--statement", "only_statement", is_flag=True, help="Print what would be signed, and sign nothing.")
 @click.option("--for-state", metavar="ID", help="Good in the state folder of this identity [where it was planned].")
 @click.option("--confirm", metavar="TEXT", help='"yes", where nobody is there to say so.')
@@ -369,7 +372,7 @@ def grant_state(address: str | None, role: str, duty: str | None, reading: bool,
 
 
 @state_command.command("backup")
-@click.option("--out", metavar="FILE", required=True, help="The new file; it holds ids and keys.")
+@written_to("--out", metavar="FILE", required=True, help="The new file; it holds ids and keys.")
 @click.option(
     "--recipient", multiple=True, metavar="age1…", help="Encrypt it for a public key of age; may be repeated."
 )

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from privacy_toolkit.cli.options import output_options, settings_options, take_settings, take_state
+from privacy_toolkit.cli.options import (
+    output_options,
+    settings_options,
+    take_settings,
+    take_state,
+    warn_of_place,
+    written_to,
+)
 from privacy_toolkit.cli.output import emit_json, now_utc, result, say
 from privacy_toolkit.core.durable import open_regular, put_file
 from privacy_toolkit.core.model import LANGUAGES, ExitCode, ToolkitError, UsageError, count, rfc3339_seconds
@@ -44,6 +51,7 @@ def new_key(file: str, signer: str, as_json: bool) -> int:
     from privacy_toolkit.signatures.sshsig import allowed_signers_line, generate, public_path
 
     path = Path(file)
+    warn_of_place(file)
     key = generate(path, signer)
     line = allowed_signers_line(signer, key)
     if as_json:
@@ -87,7 +95,7 @@ _GUESSES = "Anyone who has this key, and can guess the whole file, can confirm t
     "--id-file", metavar="FILE", help="A file with one customer id and nothing else: prove the row of this person."
 )
 @click.option("--row", metavar="N", type=click.IntRange(min=1), help="Which row of the input, if the id has several.")
-@click.option("--out", metavar="DIR", help="The folder to create for them [receipt-... here].")
+@written_to("--out", metavar="DIR", help="The folder to create for them [receipt-... here].")
 @click.option("--lang", type=click.Choice(LANGUAGES), help="The language of its page [en].")
 @click.option(
     "--notice", metavar="FILE", help="The controller's notice: who answers, in which time zone. For its page."
@@ -436,6 +444,7 @@ def export_list(**options: Any) -> int:
         catch_up(listed, state, jobs_that(lambda job: job.erases))
         digests, named, entries = listed.exported()
     for place, content in ((path, digests), (keys, named)):
+        warn_of_place(str(place))
         _write(place, content)
     if as_json:
         emit_json({"list": str(path), "keys": str(keys), "entries": entries})

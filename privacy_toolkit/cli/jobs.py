@@ -25,6 +25,7 @@ from privacy_toolkit.cli.options import (
     settings_options,
     start_job,
     take_settings,
+    written_to,
 )
 from privacy_toolkit.cli.output import emit_json, microseconds, result, say
 from privacy_toolkit.config.settings import Flags, load_settings
@@ -89,7 +90,7 @@ _budget = click.option(
     help="At most N customers may have any one coupon reserved, no matter who reserved it.",
 )
 
-_out = click.option(
+_out = written_to(
     "--out", metavar="FILE", help="Write who has which code to FILE, and what became of each code: .csv or .parquet."
 )
 _carry = click.option(
@@ -181,7 +182,7 @@ def assign(**options: Any) -> int:
 
 @coupons_command.command("holders")
 @click.argument("codes")
-@click.option("--out", metavar="FILE", required=True, help="The file to write: .csv or .parquet.")
+@written_to("--out", metavar="FILE", required=True, help="The file to write: .csv or .parquet.")
 @click.option("--with-attributes", is_flag=True, help="The customers' profiles too, not only their ids.")
 @safe_option
 @plan_options
@@ -228,7 +229,7 @@ def pool(**options: Any) -> int:
 
 @coupons_command.command("status")
 @click.argument("rows")
-@click.option("--out", metavar="FILE", help="Write who has redeemed which coupon to FILE: .csv or .parquet.")
+@written_to("--out", metavar="FILE", help="Write who has redeemed which coupon to FILE: .csv or .parquet.")
 @_carry
 @safe_option
 @click.option("--rate", metavar="N", type=FiniteRange(min=0, min_open=True), help="Requests per second.")
@@ -289,7 +290,7 @@ INIT_NOTICE = "init-notice"
 @click.command("export")
 @click.argument("requests")
 @click.argument("notice_file", required=False)
-@click.option("--out", metavar="DIR", help="The folder for the packages, one a person.")
+@written_to("--out", metavar="DIR", help="The folder for the packages, one a person.")
 @click.option("--lang", type=click.Choice(LANGUAGES), default=LANGUAGES[0], show_default=True, help="Language.")
 @click.option("--notice", metavar="FILE", help="What the controller has to say (GDPR, Article 15(1)); see init-notice.")
 @click.option("--zip", "as_zip", is_flag=True, help="Each package as one .zip file.")
@@ -452,7 +453,7 @@ def referrals_command() -> None:
 
 @referrals_command.command("create")
 @click.argument("rows")
-@click.option("--out", metavar="FILE", help="Write the codes that were made to FILE: .csv or .parquet.")
+@written_to("--out", metavar="FILE", help="Write the codes that were made to FILE: .csv or .parquet.")
 @safe_option
 @one_by_one_option
 @plan_options

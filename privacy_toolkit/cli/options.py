@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from privacy_toolkit.cli.output import microseconds, say, show_log, show_warnings
-from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
+from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, is_object_address, load_settings
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, ExitCode, UsageError
+from privacy_toolkit.core.privacy import exposed
 from privacy_toolkit.inputs.files import STDIN
 from privacy_toolkit.inputs.options import KEY_COLUMN, InputOptions, merged
 
@@ -34,6 +35,24 @@ class FiniteRange(click.FloatRange):
         if not isfinite(found):
             self.fail(f"{value!r} is no finite number.", param, ctx)
         return found
+
+
+def warn_of_place(path: str | None) -> None:
+    """Say on stderr where others could swap what is written to a path; addresses in object storage are none."""
+    why = exposed(Path(path)) if path and not is_object_address(path) else None
+    if why:
+        say(f"Warning: others could put something else in the place of {path}: {why}.")
+
+
+def written_to(*names: str, **attributes: Any) -> Callable[[F], F]:
+    """Declare an option that names where something is written (see ``warn_of_place``)."""
+
+    def warn(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
+        if not context.resilient_parsing:
+            warn_of_place(path)
+        return path
+
+    return click.option(*names, callback=warn, **attributes)
 
 
 _SETTINGS = (
@@ -72,8 +91,8 @@ _FIELDS = (
     *("list_encoding", "list_delimiter", "list_sheet", "limit"),
 )
 _PLAN = (
-    click.option("--plan", "plan_file", metavar="FILE", help="Write the plan to FILE and stop; nothing is sent."),
-    click.option("--plan-key", metavar="FILE", help="Write the plan's key to FILE too, for another state folder."),
+    written_to("--plan", "plan_file", metavar="FILE", help="Write the plan to FILE and stop; nothing is sent."),
+    written_to("--plan-key", metavar="FILE", help="Write the plan's key to FILE too, for another state folder."),
     click.option("--exclude", metavar="FILE", help="The exclusion list (CSV, .xlsx): customer_id, reason, review_on."),
     click.option("--tickets", is_flag=True, help="Include the column ticket in the pack."),
 )
@@ -129,7 +148,7 @@ _EXECUTION = (
         type=click.IntRange(min=0),
         help="Accept that exactly N rows were refused and nobody acts on them.",
     ),
-    click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder]."),
+    written_to("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder]."),
     click.option("--detach", is_flag=True, help="Leave the run to workers and return at once (a state in PostgreSQL)."),
     click.option("--no-work", is_flag=True, help="Leave the run to workers, and wait for its end here."),
     *_UNATTENDED[3:5],

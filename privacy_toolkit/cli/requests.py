@@ -19,6 +19,7 @@ from privacy_toolkit.cli.options import (
     take_settings_and_state,
     take_state,
     unattended_options,
+    written_to,
 )
 from privacy_toolkit.cli.output import emit_bytes, emit_json, microseconds, now_utc, result, say, say_set_aside
 from privacy_toolkit.core.model import LANGUAGES, ExitCode, Outcome, UsageError, count
@@ -80,7 +81,7 @@ def init_letters(**options: Any) -> int:
 
 @letters_command.command("write")
 @click.argument("run")
-@click.option("--out", metavar="DIR", help="The new folder for the letters, one for each person, and an index.")
+@written_to("--out", metavar="DIR", help="The new folder for the letters, one for each person, and an index.")
 @click.option("--templates", metavar="DIR", help="The folder that letters init wrote, filled in.")
 @click.option("--lang", type=click.Choice(LANGUAGES), default=LANGUAGES[0], show_default=True, help="Language.")
 @click.option("--with-open", is_flag=True, help="Also write to those whose request is still being worked on.")
@@ -188,7 +189,7 @@ def _day(text: str) -> date:
 @click.command("register")
 @click.option("--csv", "as_csv", is_flag=True, help="As CSV.")
 @click.option("--html", "as_page", is_flag=True, help="As a page.")
-@click.option("--out", metavar="FILE", help="Write to FILE instead of to standard output; an earlier one is replaced.")
+@written_to("--out", metavar="FILE", help="Write to FILE instead of to standard output; an earlier one is replaced.")
 @settings_options
 def register_command(**options: Any) -> int:
     """List every request over all runs: received, due, outcome, settled, answered. It names no ids.

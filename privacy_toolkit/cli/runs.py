@@ -21,6 +21,7 @@ from privacy_toolkit.cli.options import (
     take_settings,
     take_settings_and_state,
     take_state,
+    written_to,
 )
 from privacy_toolkit.cli.output import emit_json, emit_line, microseconds, now_utc, quoted, result, say, say_set_aside
 from privacy_toolkit.config.settings import Flags, load_settings
@@ -227,7 +228,7 @@ def _tuned(options: dict[str, Any], **change: Any) -> int:
 
 @runs_command.command("undo")
 @_run
-@click.option("--out", metavar="FILE", help="Write what became of each reservation to FILE: .csv or .parquet.")
+@written_to("--out", metavar="FILE", help="Write what became of each reservation to FILE: .csv or .parquet.")
 @safe_option
 @plan_options
 @execution_options
@@ -250,7 +251,7 @@ def undo(**options: Any) -> int:
 
 @runs_command.command("report")
 @_run
-@click.option("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder].")
+@written_to("--pack", metavar="DIR", help="The folder for the report [packs/RUN in the state folder].")
 @click.option("--pdf", metavar="FILE", help="Print the report to FILE too, through an installed Chromium or Chrome.")
 @settings_options
 def report(**options: Any) -> int:
@@ -381,7 +382,7 @@ def _purge_aged(
 
 @runs_command.command("export")
 @_run
-@click.option("--out", metavar="FILE", required=True, help="The file: .csv, .parquet or .xlsx; it holds ids.")
+@written_to("--out", metavar="FILE", required=True, help="The file: .csv, .parquet or .xlsx; it holds ids.")
 @click.option("--confirmed", is_flag=True, help="Only who was erased: a list for other systems (Art. 19 GDPR).")
 @safe_option
 @settings_options

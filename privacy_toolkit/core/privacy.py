@@ -11,6 +11,8 @@ import ctypes
 import gc
 import os
 import re
+import shlex
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,29 @@ from threading import Event
 from typing import Any, Final
 
 from privacy_toolkit.core.model import UsageError
+
+# Where others could put something else in the place of what is written.
+
+
+def exposed(place: Path) -> str | None:
+    """Say why others could swap what is put at ``place``, a file or folder that may not be there yet; None: they can't.
+
+    Anyone who may write a folder may rename what is in it, unless it has the sticky bit. A group is no stranger here:
+    teams hand folders on. The superuser can do it anyway.
+    """
+    with contextlib.suppress(OSError, RuntimeError):  # that it can't be used is told where it is used
+        nearest = place.resolve()
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        folder = nearest if nearest.is_dir() else nearest.parent
+        if folder.stat().st_uid not in {os.geteuid(), 0}:
+            return f"{folder} belongs to another user"
+        for above in (folder, *folder.parents):
+            mode = above.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                return f"everyone can write {above} (chmod o-w {shlex.quote(str(above))})"
+    return None
+
 
 # Secrets and foreign text: the only place that masks.
 
@@ -179,7 +204,7 @@ class SecretFile:
                 file.write(key.hex().encode() + b"\n")
         except OSError as error:
             raise UsageError(
-                f"The key {self.path} can't be written: {error.strerror}.", "Name another place; none is overwritten."
+                f"The key {self.path} can't be written: {error.strerror}.", "Name a new file, where there is room."
             ) from None
 
     def read_or_draw(self) -> bytes:

@@ -468,7 +468,7 @@ class _Heard:
                 tools.stop.request(StopReason.JOURNAL_FAILED)
 
     def _tell_away(self, seconds: float) -> None:
-        """Say now and then that the lease could not be renewed: whoever looks on can't tell it from idleness."""
+        """Say now and then that the lease could not be renewed: anyone who looks on can't tell it from idleness."""
         self._timer = None
         if not (self.is_lost or self._tools.stop.requested or self._tools.lease.may_send()):
             said = f"the database of the state is out of reach, and nothing has been sent for {seconds:.0f} s"

@@ -37,6 +37,8 @@ _FORMATS = "privacy-toolkit/plan/"
 FORMAT = f"{_FORMATS}2"
 #: Its digests are plain ones.
 FIRST_FORMAT = f"{_FORMATS}1"
+#: Those that can be read.
+PLAN_FORMATS = frozenset({FORMAT, FIRST_FORMAT})
 
 #: The key under which a plan names its inputs, in bytes.
 KEY_LENGTH = 32
@@ -285,7 +287,7 @@ def decode_plan(data: bytes) -> Plan:
     stored = _fields(data)
     if not str(stored.get("format")).startswith(_FORMATS):
         raise UsageError("This file is not a plan of this toolkit.", "Make one with --plan FILE.")
-    if stored["format"] not in {FORMAT, FIRST_FORMAT}:
+    if stored["format"] not in PLAN_FORMATS:
         raise UsageError("This plan is of another version of the toolkit.", "Make another one with --plan FILE.")
     digest = stored.pop("digest", None)
     if digest != _sha256(stored):

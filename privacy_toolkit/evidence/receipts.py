@@ -511,8 +511,9 @@ def _steps(*, signed: bool) -> list[str]:
         ),
         f"    sh {SCRIPT} my-id.txt",
         _text(
-            "It says in words what your row says, or what is wrong. It sends nothing anywhere. You can read it before"
-            " you run it: it is short, and openssl does all the arithmetic."
+            "It says in words what your row says, or what is wrong. That is what counts: it looks at the row, and not"
+            f" at {RECEIPT_PAGE}, which anyone could have changed since. It sends nothing anywhere. You can read it"
+            " before you run it: it is short, and openssl does all the arithmetic."
         ),
         *(_signature() if signed else [_text("3. The record is not signed: nobody answers for it with a key.")]),
         _text(

@@ -448,7 +448,8 @@ def _unpacked(file: BinaryIO, building: Path) -> BackupManifest:
         with tarfile.open(fileobj=file, mode="r|") as archive:
             for entry in archive:
                 parts, content = PurePosixPath(entry.name).parts, archive.extractfile(entry)
-                if content is None or not entry.isreg() or not _NAME.fullmatch(entry.name) or ".." in parts:
+                is_plain = entry.isreg() and entry.sparse is None  # a sparse one is of any length and holds nothing
+                if content is None or not is_plain or not _NAME.fullmatch(entry.name) or ".." in parts:
                     raise _broken("something in it is no file of a state folder")
                 if entry.name in {_MANIFEST, _DIGEST}:
                     own[entry.name] = content.read(_LARGEST_MANIFEST)
@@ -461,7 +462,7 @@ def _unpacked(file: BinaryIO, building: Path) -> BackupManifest:
         if hashlib.sha256(said).hexdigest().encode() != own.get(_DIGEST):
             raise _broken("its list of files is not what was written, or is missing")
         manifest = msgspec.json.decode(said, type=BackupManifest)
-    except (tarfile.TarError, EOFError, FileExistsError):
+    except (tarfile.TarError, EOFError, FileExistsError, ValueError):  # the last: of a head that makes no sense
         raise _broken("it is cut off, or is no backup") from None
     except msgspec.MsgspecError:
         raise RefusedError(

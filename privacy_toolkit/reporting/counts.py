@@ -123,7 +123,7 @@ ATTENTION = OPEN_OUTCOMES | {Outcome.FAILED}
 LISTED_ROWS = 20
 
 #: A read with one of these purposes shows what became of a change.
-_AFTER = {Purpose.READ_AFTER, Purpose.RECONCILE}
+AFTER = {Purpose.READ_AFTER, Purpose.RECONCILE}
 
 
 def outcome_counts(run: Summary) -> tuple[schema.OutcomeCount, ...]:
@@ -206,7 +206,7 @@ def proof(
 ) -> schema.Proof:
     """What the reads afterwards showed; ``sample`` as ``sampling.sample_of`` gives it."""
     return schema.Proof(
-        reads_after=sum(t.count for t in traffic if t.purpose in _AFTER and t.reason not in NEVER_SENT),
+        reads_after=sum(t.count for t in traffic if t.purpose in AFTER and t.reason not in NEVER_SENT),
         gone=run.totals.get(Outcome.ERASED, 0),
         still_present=run.totals.get(Outcome.RESIDUAL, 0),
         unverified=run.totals.get(Outcome.UNVERIFIED, 0),

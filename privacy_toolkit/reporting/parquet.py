@@ -455,7 +455,7 @@ def _tables(path: Path) -> Iterator[Any]:
     Raises:
         ValueError: it has other columns than ours, or row groups that would not fit in memory.
     """
-    with pq.ParquetFile(path, memory_map=False) as file:
+    with path.open("rb") as source, pq.ParquetFile(source) as file:  # of names the library takes those in UTF-8 alone
         if not any(map(file.schema_arrow.equals, (STORED, *STORED_BEFORE))):
             raise ValueError("the columns are not those of a pack's rows")
         groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
@@ -553,7 +553,7 @@ def merged(folder: Path, together: int = TOGETHER) -> Iterator[Any]:
         OSError: a file can't be read.
     """
     with ExitStack() as stack:
-        files = [pa.ipc.open_file(stack.enter_context(pa.OSFile(str(path), "rb"))) for path in sorted(folder.iterdir())]
+        files = [pa.ipc.open_file(stack.enter_context(path.open("rb"))) for path in sorted(folder.iterdir())]
         found: list[Any] = []
         for part in range(PARTS):
             found += [pa.Table.from_batches([file.get_batch(part)]) for file in files]

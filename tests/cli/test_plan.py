@@ -113,3 +113,17 @@ def test_nothing_takes_the_place_of_a_pipe_or_a_device(call, server, requests, t
         assert done.code == 2
         assert "pipe" in done.err.replace(str(pipe), "")
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_place_in_which_others_could_swap_files_is_warned_of(call, server, requests, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    warning = f"everyone can write {shared} (chmod o-w {shared})"
+    planned = call("erase", requests, "--plan", shared / "plan.json", "--json")
+    assert planned.code == 0
+    assert warning in planned.err
+    exported = call("export", requests, "--out", shared / "packages", "--plan", tmp_path / "export.json")
+    assert warning in exported.err
+    assert warning in call("apply", tmp_path / "export.json").err
+    assert warning not in call("erase", requests, "--plan", tmp_path / "plan.json").err

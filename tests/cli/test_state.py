@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -307,3 +308,38 @@ def test_a_journal_of_a_newer_toolkit_is_left_alone(call, server, erased, state)
     (line,) = call("runs", "list", "--json").json["runs"]
     assert (line["verdict"], line["error"]["code"]) == ("unreadable", "newer")
     assert (journal.read_bytes(), (state / "runs" / erased / SUMS_NAME).read_bytes()) == before
+
+
+# A file system that can only be read: a backup that is mounted, or evidence that nobody may change
+
+
+@pytest.fixture
+def read_only(state, erased):
+    """The state folder on a file system that can only be read."""
+    mount = shutil.which("mount")
+    bound = mount and not subprocess.run([mount, "--bind", state, state], check=False, capture_output=True).returncode
+    if not bound:
+        pytest.skip("mounting is not possible here")
+    try:
+        subprocess.run([mount, "-o", "remount,bind,ro", state], check=True, capture_output=True)
+        yield state
+    finally:
+        subprocess.run(["umount", state], check=True, capture_output=True)
+
+
+def test_a_state_folder_that_can_only_be_read_is_read(call, erased, read_only, tmp_path):
+    (tmp_path / "id").write_text("customer-00001")
+    pack = read_only / "packs" / erased
+    assert [run["run_id"] for run in call("runs", "list", "--json").json["runs"]] == [erased]
+    assert call("runs", "subjects", erased, "--format", "jsonl").code == 0
+    assert call("receipt", pack, "--id-file", tmp_path / "id", "--out", tmp_path / "receipt").code == 0
+    assert call("runs", "export", erased, "--out", tmp_path / "all.csv").code == 0
+    assert call("register", "--csv", "--out", tmp_path / "register.csv").code == 0
+    assert call("verify", pack).code == 0
+    assert call("state", "check", "--json").code == 0
+
+
+def test_nothing_is_sent_from_a_state_folder_that_can_only_be_read(call, requests, server, phrase, read_only):
+    before = len(server.log)
+    assert call("erase", requests, "--confirm", phrase).code == 2
+    assert len(server.log) == before

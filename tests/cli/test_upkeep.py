@@ -1,7 +1,9 @@
 """Old runs lose their ids, and nothing that somebody still needs; a state is backed up, restored and looked over."""
 
+import io
 import json
 import shutil
+import tarfile
 from datetime import UTC, date, datetime, timedelta
 from time import time_ns
 
@@ -278,6 +280,29 @@ def test_a_backup_that_is_damaged_or_cut_off_is_refused_and_leaves_nothing(call,
         assert done.code == 5, done.out
         assert done.json["error"]["code"] == "damaged"
         assert not (tmp_path / f"restored-{number}").exists()
+    assert not [one for one in tmp_path.iterdir() if one.name.startswith(".new-")]
+
+
+@pytest.mark.folder
+@pytest.mark.parametrize(
+    ("name", "kind", "headers"),
+    [
+        ("../outside", tarfile.REGTYPE, {}),
+        ("/outside", tarfile.REGTYPE, {}),
+        ("link", tarfile.SYMTYPE, {}),
+        ("runs/sparse", tarfile.REGTYPE, {"GNU.sparse.map": "0,1,8000000000,1", "GNU.sparse.size": "8000000001"}),
+        ("runs/sparse", tarfile.REGTYPE, {"GNU.sparse.map": "none", "GNU.sparse.size": "10"}),
+        ("runs/sparse", tarfile.REGTYPE, {"GNU.sparse.size": "none"}),
+    ],
+)
+def test_a_backup_made_by_hand_is_refused_and_leaves_nothing(restored, tmp_path, name, kind, headers):
+    with tarfile.open(tmp_path / "made.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.size, entry.pax_headers = kind, 0 if kind == tarfile.SYMTYPE else 3, headers
+        archive.addfile(entry, io.BytesIO(b"abc"))
+    done = restored(tmp_path / "made.tar", name="made")
+    assert (done.code, done.json["error"]["code"]) == (5, "damaged")
+    assert {one.name for one in tmp_path.iterdir()} & {"made", "outside"} == set()
     assert not [one for one in tmp_path.iterdir() if one.name.startswith(".new-")]
 
 

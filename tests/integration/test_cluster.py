@@ -44,7 +44,7 @@ def test_two_workers_share_a_run_and_one_of_them_writes_the_pack(tmp_path):
 
 
 @pytest.mark.skipif(not IS_LONG, reason="a server of its own: make chaos")
-def test_whoever_ends_a_worker_while_the_database_is_away_is_told_so_by_its_exit_code(tmp_path):
+def test_anyone_who_ends_a_worker_while_the_database_is_away_is_told_so_by_its_exit_code(tmp_path):
     postgres.needed()
     with Cluster(tmp_path, slots=2, subjects=2_000, rate=100).started() as cluster:
         for slot in cluster.slots:

@@ -1,8 +1,10 @@
 """Whatever is done to a pack, ``verify`` finds it, but for what nobody could find; and that is shown here as well."""
 
 import dataclasses
+import os
 import random
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from privacy_toolkit.evidence.pack import write_pack
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.evidence.verify.findings import Findings, PackFolder
 from privacy_toolkit.evidence.verify.manifest import Trust
-from privacy_toolkit.evidence.verify.rows import RowsFound, compare_here, read_rows
+from privacy_toolkit.evidence.verify.rows import RowsFound, compare_apart, compare_here, read_rows
 from privacy_toolkit.evidence.verify.verifier import Verifier, Wanted, verify_pack
 from privacy_toolkit.journal.records import Approval, Note
 from privacy_toolkit.journal.sqlite.chain import FolderChain
@@ -745,6 +747,57 @@ def test_what_a_report_says_otherwise_than_rows_plan_and_approval_is_found(signe
     assert codes(pack, signed.signers)
 
 
+#: What no report or plan ever looks like, whatever it says: a page would show it as it is.
+NO_TIMES = ("", "x", "2026-99-99T99:99:99.000000Z", "2026-11-23T08:00:00.000000+02:00", "2026-11-23 \x1b[31m\u202e")
+TIMES = (
+    ("executions", 0, "started_at"),
+    ("executions", 1, "ended_at"),
+    ("signatories", "ran", 0, "at"),
+    ("rejected", "accepted", "at"),
+    ("first_request_at",),
+    ("last_answer_at",),
+)
+MISFORMED = {
+    **{f"{'.'.join(map(str, path))} {text!a}": (*path, text) for path in TIMES for text in NO_TIMES},
+    "digest of a list": ("exclusions", "keyed_sha256", "x"),
+    "key": ("rejected", "accepted", "fingerprint", "SHA256:mine"),
+    "predicate": ("gone_predicate", "by and large"),
+    "number": ("executions", 0, "number", -1),
+    "numbers": ("executions", 0, "number", 2),
+    "answer times": ("calls", 0, "p50_ms", -1),
+    "answer times that fall": ("calls", 0, "p50_ms", 10**9),
+    "look-ups": ("calls", 0, "look_ups", 1),
+    "withdrawn": ("calls", 0, "withdrawn", 1),
+    "repeats": ("traffic", 0, "repeats", 10**9),
+    "status": ("traffic", 0, "status", 0),
+    "answered": ("traffic", 0, "answered", False),
+    "reads": ("proof", "reads_after", 10**6),
+    "duration": ("duration", 1),
+    "controls": ("controls", "needed", False),
+    "job": ("job", "everything"),
+}
+
+
+@pytest.mark.parametrize("what", MISFORMED)
+def test_what_no_report_looks_like_is_found(signed, tmp_path, what):
+    pack = Path(shutil.copytree(signed.pack, tmp_path / RUN_A))
+    *path, value = MISFORMED[what]
+    with suppress(ValueError):  # no page can be made of it
+        resealed(signed, pack, setter(*path, to=value))
+    sum_up(pack, signed.signer)
+    assert codes(pack, signed.signers) & {"bad_report", "sums_differ", "not_derived"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("format", "privacy-toolkit/plan/9"), ("format", ""), ("state", "ab"), ("created_at", "2026-13-01T00:00:00Z")],
+)
+def test_what_no_plan_looks_like_is_found(signed, tmp_path, field, value):
+    pack = Path(shutil.copytree(signed.pack, tmp_path / RUN_A))
+    resealed(signed, pack, setter(field, to=value), "plan.json")
+    assert "bad_plan" in codes(pack, signed.signers)
+
+
 def test_another_version_in_the_report_switches_no_check_off(signed, tmp_path):
     pack = Path(shutil.copytree(signed.pack, tmp_path / RUN_A))
     resealed(signed, pack, LIES["version"])
@@ -811,3 +864,10 @@ def test_a_lie_in_a_pack_of_the_version_before_is_found(tmp_path):
     )
     sum_up(pack)
     assert "not_derived" in codes(pack)
+
+
+def test_pack_in_a_folder_whose_name_is_no_utf_8_is_valid(shop, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/latin-\xe9"))
+    pack = Path(shutil.copytree(shop.pack, odd / RUN_A))
+    assert verified(pack).problems == ()
+    assert compare_apart(pack / "rows.jsonl", pack / "rows.parquet")() is None

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -214,6 +216,47 @@ def shown(name: str) -> str:
     """A foreign name as it is if it is plain, else quoted."""
     plain = name.isascii() and name.isprintable() and " " not in name and len(name) <= LONGEST_QUOTE
     return name if plain else quoted(name)
+
+
+# What each field of a report or plan has to look like, whatever it says: a page shows it as it is.
+
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?Z")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DIGEST = re.compile(r"([0-9a-f]{64})?")  # empty where a purge took it out
+_FORMS: Final = {
+    **dict.fromkeys(("at", "made_at", "started_at", "ended_at", "created_at", "first_request_at"), _TIME),
+    **dict.fromkeys(("last_answer_at",), _TIME),
+    **dict.fromkeys(("requested_on", "due_on", "on", "as_of", "oldest_requested_on", "earliest_due_on"), _DAY),
+    **dict.fromkeys(("keyed_sha256", "digest", "pack_root", "pack_sums"), _DIGEST),
+    "fingerprint": re.compile(r"SHA256:[0-9A-Za-z+/]{43}"),
+    "gone_predicate": re.compile(r"gone/[0-9]{1,3}|not recorded"),
+    "state": re.compile(r"([0-9a-f]{32})?"),
+}
+#: All other numbers count something, or are a time that something took.
+_MAY_BE_BELOW_ZERO: Final = "days_left"
+
+
+def misformed(value: object, name: str = "") -> Iterator[str]:
+    """Give the names of the fields in a report or plan, as JSON has it, that look like nothing that stands there."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from misformed(inner, key)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from misformed(inner, name)
+    elif isinstance(value, str):
+        form = _FORMS.get(name)
+        if form is not None and not (form.fullmatch(value) and _exists(value, form)):
+            yield name
+    elif isinstance(value, (int, float)) and value < 0 and name != _MAY_BE_BELOW_ZERO:
+        yield name
+
+
+def _exists(text: str, form: re.Pattern[str]) -> bool:
+    try:
+        return form not in {_TIME, _DAY} or bool(datetime.fromisoformat(text))
+    except ValueError:  # such as a thirteenth month
+        return False
 
 
 #: A text file of a pack, but the rows, is never so large; report.html has its own aim of 1 MB.

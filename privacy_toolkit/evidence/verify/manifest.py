@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 
 import msgspec
 
+from privacy_toolkit.engine.approval import Terms, statement, terms_of
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import BadPack, Checkpoint, decode_sums
 from privacy_toolkit.evidence.seal import FORMAT, Link, Removal
 from privacy_toolkit.evidence.verify.findings import Check, Code, PackFolder, SignerFound, Unusable
-from privacy_toolkit.evidence.verify.report import check_statement
 from privacy_toolkit.reporting.schema import Report
 from privacy_toolkit.signatures.signers import AllowedSigners
 from privacy_toolkit.signatures.sshsig import APPROVAL_NAMESPACE, PACK_NAMESPACE, BadSignature, verify
@@ -279,8 +279,8 @@ def check_approval(
     if not there:
         pack.note(Code.MISSING, files.APPROVAL, "The report says that the plan was approved; the approval is missing.")
         raise Unusable
-    statement = pack.text(files.APPROVAL)
-    key = trust.judge(pack, (files.APPROVAL, statement), files.APPROVAL_SIGNATURE, APPROVAL_NAMESPACE)
+    said_then = pack.text(files.APPROVAL)
+    key = trust.judge(pack, (files.APPROVAL, said_then), files.APPROVAL_SIGNATURE, APPROVAL_NAMESPACE)
     check.words = f"The approval: signed for {APPROVAL_NAMESPACE} with the key {key.fingerprint}, naming this plan."
     if report is None:
         raise Unusable
@@ -288,10 +288,30 @@ def check_approval(
         pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It names another key than the one that approved.")
     elif trust.signers is not None and said.name not in key.principals:
         pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It names someone other than the allowed signers do.")
-    for what in _differences(statement, report):
+    for what in _differences(said_then, report):
         pack.note(Code.BAD_APPROVAL, files.APPROVAL, f"It says another thing than the report: {what}.")
-    check_statement(pack, statement, report, plan)
+    _check_statement(pack, said_then, report, plan)
     _check_people(pack, report, key, signer, trust)
+
+
+def _check_statement(pack: PackFolder, said: bytes, report: Report, plan: Plan | None) -> None:
+    """Compare an approval with the one that the plan in the pack gives, word for word but for addresses and paths."""
+    terms = terms_of(said)
+    if plan is None or terms is None:
+        return
+    if _comparable(said.decode("utf-8", "replace")) != _comparable(statement(plan, terms)):
+        pack.note(Code.BAD_APPROVAL, files.APPROVAL, "It approves another plan than the one in the pack.")
+    if report.signatories.approved is not None and report.signatories.approved.at != _approved_at(terms):
+        pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It says another time of the approval than its statement.")
+
+
+def _comparable(said: str) -> list[str]:
+    """A statement without what ``plan.json`` leaves out; the plan's digest binds that as well."""
+    return [line for line in said.split("\n") if not line.startswith(("out: ", "requests go to: "))]
+
+
+def _approved_at(terms: Terms) -> str:
+    return datetime.fromtimestamp(terms.approved_at.timestamp(), UTC).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
 
 
 def _check_people(pack: PackFolder, report: Report, key: SignerFound, signer: SignerFound | None, trust: Trust) -> None:

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -14,8 +14,15 @@ import msgspec
 
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Job, Outcome, Purpose, Reason, Verdict
 from privacy_toolkit.core.privacy import __version__
-from privacy_toolkit.engine.approval import Terms, statement, terms_of
-from privacy_toolkit.engine.plan import Plan, PlannedInput, PlannedRows, Summary, is_cut_short, why_stopped
+from privacy_toolkit.engine.plan import (
+    PLAN_FORMATS,
+    Plan,
+    PlannedInput,
+    PlannedRows,
+    Summary,
+    is_cut_short,
+    why_stopped,
+)
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import Checkpoint, rows_among, schema_of
 from privacy_toolkit.evidence.seal import Signed, verify_text
@@ -27,18 +34,27 @@ from privacy_toolkit.evidence.verify.findings import (
     PackFolder,
     Unusable,
     Words,
+    misformed,
     quoted,
     words_of,
 )
 from privacy_toolkit.evidence.verify.rows import RowsFound, SendKey
-from privacy_toolkit.jobs import job_of
+from privacy_toolkit.jobs import declaration, job_of
 from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting import counts
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
 from privacy_toolkit.reporting.html import render
 from privacy_toolkit.reporting.report import ages, encode_report, legal_clock
 from privacy_toolkit.reporting.rows import REJECTED_HEADER, csv_line
-from privacy_toolkit.reporting.schema import FORMAT, FORMAT_BEFORE, DoneReason, ExecutionPart, Report
+from privacy_toolkit.reporting.schema import (
+    FORMAT,
+    FORMAT_BEFORE,
+    DoneReason,
+    ExecutionPart,
+    OperationCalls,
+    Report,
+    TrafficCount,
+)
 
 # What a report says in words and of the plan, derived again: from the rows, the plan and the approval in the pack.
 #
@@ -71,6 +87,9 @@ def read_plan(pack: PackFolder, report: Report) -> Plan | None:
     except _NOT_A_PLAN:
         pack.note(Code.BAD_PLAN, files.PLAN, "It is nothing that a pack can say of a plan.")
         raise Unusable from None
+    odd = {*misformed(msgspec.to_builtins(plan)), *(() if plan.format in PLAN_FORMATS else ("format",))}
+    for name in sorted(odd):
+        pack.note(Code.BAD_PLAN, files.PLAN, f"What it says is of no form that a plan has: {name}.")
     if not same or plan != plan.for_pack():
         pack.note(Code.BAD_PLAN, files.PLAN, "It is not written as a pack says it: indented, keys sorted, no paths.")
     return plan
@@ -82,17 +101,6 @@ def check_derived(pack: PackFolder, report: Report, plan: Plan | None, rows: Row
         _note(pack, "the rows give", _of_rows(report, plan, rows, words_of(report.format)))
     if plan is not None:
         _note(pack, "the plan says", _of_plan(report, plan))
-
-
-def check_statement(pack: PackFolder, said: bytes, report: Report, plan: Plan | None) -> None:
-    """Compare an approval with the one that the plan in the pack gives, word for word but for addresses and paths."""
-    terms = terms_of(said)
-    if plan is None or terms is None:
-        return
-    if _comparable(said.decode("utf-8", "replace")) != _comparable(statement(plan, terms)):
-        pack.note(Code.BAD_APPROVAL, files.APPROVAL, "It approves another plan than the one in the pack.")
-    if report.signatories.approved is not None and report.signatories.approved.at != _approved_at(terms):
-        pack.note(Code.BAD_APPROVAL, files.REPORT_JSON, "It says another time of the approval than its statement.")
 
 
 def _note(pack: PackFolder, by: str, found: Iterator[tuple[str, Any, Any]]) -> None:
@@ -131,6 +139,8 @@ def _of_rows(report: Report, plan: Plan | None, rows: RowsFound, words: Words) -
             if s.outcome in counts.ATTENTION
         },
     )
+    if plan is not None:
+        yield "whether controls were needed", report.controls.needed, bool(declaration(job).absences)
     yield "why subjects are done", _done(report.done), _done(counts.done_reasons(found.states))
     yield (
         "what a sample proves",
@@ -230,15 +240,6 @@ def _plan_before(report: Report) -> Plan:
     )
 
 
-def _comparable(said: str) -> list[str]:
-    """A statement without what ``plan.json`` leaves out; the plan's digest binds that as well."""
-    return [line for line in said.split("\n") if not line.startswith(("out: ", "requests go to: "))]
-
-
-def _approved_at(terms: Terms) -> str:
-    return datetime.fromtimestamp(terms.approved_at.timestamp(), UTC).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
-
-
 def described(plan: Plan | None, *, approved: bool) -> tuple[str, ...]:
     """What rests on the operator's word alone, in this pack."""
     whose = () if approved else ("which plan was made, for which target, and whether LIVE or SANDBOX",)
@@ -330,9 +331,11 @@ def add_up(pack: PackFolder, report: Report) -> None:
         (all(line.open is (line.outcome in OPEN_OUTCOMES) for line in report.outcomes), "which outcomes are open"),
         (max(totals.values(), default=1) == 1, "each outcome once"),
         (not report.open or report.verdict is not Verdict.COMPLETE, "complete only with nothing open"),
-        (all(number >= 0 for number in _numbers(report)), "no count below zero"),
     )
-    for holds, what in (*checks, *_further(report)):
+    odd = set(misformed(msgspec.to_builtins(report)))
+    for name in sorted(odd):
+        pack.note(Code.BAD_REPORT, files.REPORT_JSON, f"What it says is of no form that a report has: {name}.")
+    for holds, what in checks if odd else (*checks, *_further(report)):
         if not holds:
             pack.note(Code.SUMS_DIFFER, files.REPORT_JSON, f"It does not add up: {what}.")
 
@@ -348,12 +351,47 @@ def _further(report: Report) -> Iterator[tuple[bool, str]]:
     yield is_covered or report.verdict is not Verdict.COMPLETE, "complete only with all refused rows accepted"
     kinds = Counter(line.control for line in report.controls.lines)
     yield max(kinds.values(), default=1) == 1, "each kind of control once"
-    made = Counter({line.operation: line.made for line in report.calls if line.made})
-    counted: Counter[str] = Counter()
+    yield all(_in_itself(line) for line in report.traffic), "each line of what was sent, in itself"
+    said, made = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for call in report.calls:
+        said.update({(call.operation, what): getattr(call, what) for what in _MADE})
     for line in report.traffic:
-        if line.reason not in NEVER_SENT:
-            counted[line.operation] += line.count
-    yield made == +counted, "requests made = the sum of what was sent"
+        made.update({(line.operation, what): count for what, count in _sent(line).items()})
+    yield +said == +made, "requests made, looked up, repeated and withdrawn = the sum of what was sent"
+    reads = sum(_sent(line)["made"] for line in report.traffic if line.purpose in counts.AFTER)
+    yield report.proof.reads_after == reads, "reads afterwards = the sum of what was sent for that"
+    yield all(_is_rising(call) for call in report.calls), "how long answers took, of each operation"
+    numbers = [execution.number for execution in report.executions]
+    yield numbers == sorted({0, *numbers} - {0}), "executions, each once and in order"
+    yield report.duration == _duration(report), "duration = from the first request to the last answer"
+
+
+_MADE = ("made", "look_ups", "repeats", "withdrawn")
+
+
+def _sent(line: TrafficCount) -> dict[str, int]:
+    """What a line of what was sent adds to its operation's."""
+    if line.reason in NEVER_SENT:
+        return {"made": 0, "withdrawn": line.count}
+    again = {"look_ups": line.count} if line.purpose is Purpose.RECONCILE else {"repeats": line.repeats}
+    return {"made": line.count, **again}
+
+
+def _in_itself(line: TrafficCount) -> bool:
+    return line.repeats <= line.count and (line.status is None or (line.answered and line.status in range(100, 600)))
+
+
+def _is_rising(call: OperationCalls) -> bool:
+    known = [took for took in (call.p50_ms, call.p95_ms, call.p99_ms) if took is not None]
+    return len(known) in {0, 3} and known == sorted(known)
+
+
+def _duration(report: Report) -> int | None:
+    """Microseconds between two moments of the report, as it counts them."""
+    if report.first_request_at is None or report.last_answer_at is None:
+        return None
+    taken = datetime.fromisoformat(report.last_answer_at) - datetime.fromisoformat(report.first_request_at)
+    return max(0, taken // timedelta(microseconds=1))
 
 
 def check_rejected(pack: PackFolder, report: Report) -> None:
@@ -445,18 +483,6 @@ def _said_sends(report: Report) -> Counter[SendKey]:
         if line.purpose is Purpose.ACT:
             said[line.status, line.reason and line.reason.value, line.answered] += line.count
     return said
-
-
-def _numbers(report: Report) -> Iterator[int]:
-    rows = report.rows
-    yield from (rows.read, rows.rejected, rows.duplicates, rows.subjects, *rows.rejected_by_reason.values())
-    yield from (line.count for line in report.outcomes)
-    yield from (line.count for line in report.traffic)
-    for line in report.calls:
-        yield from (line.made, line.look_ups, line.repeats, line.withdrawn)
-    for control in report.controls.lines:
-        yield from (control.held, control.failed, control.unanswered)
-    yield from (row for found in report.rejected.reasons for row in (found.count, *found.rows))
 
 
 #: The one word in which VERIFY.txt of the format before differs.

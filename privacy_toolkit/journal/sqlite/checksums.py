@@ -34,6 +34,7 @@ import msgspec
 
 from privacy_toolkit.core.durable import put_file
 from privacy_toolkit.journal.packed import Damage
+from privacy_toolkit.journal.sqlite.pages import setting_up
 
 _MAGIC = b"PTKSUMS1"
 _HEAD = struct.Struct("<8sIIQ")  # magic, bytes of a page, pages, inode of the database
@@ -338,6 +339,39 @@ class _Witness(NamedTuple):
     salts: bytes
     frames: int
     copied: _Copied
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open an existing journal for reading and writing, with commits that survive a power cut.
+
+    On a file system that can only be read (a mounted backup, evidence under lock) it is opened for reading.
+
+    Raises:
+        sqlite3.Error: it can't be opened.
+    """
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{'immutable=1' if is_unchangeable(path) else 'mode=rw'}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=30,
+    )
+    with setting_up(connection):
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")  # see above
+    return connection
+
+
+def is_unchangeable(path: Path) -> bool:
+    """Whether nobody can change a database: its file system is only read, and nothing is in its log.
+
+    SQLite reads one in WAL mode there only if it is told so, since it would have to make files next to it.
+    """
+    if not os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+        return False
+    log = path.with_name(f"{path.name}-wal")
+    return not log.exists() or not log.stat().st_size
 
 
 def keep_log(database: Path) -> sqlite3.Connection:

@@ -30,7 +30,7 @@ from privacy_toolkit.core.privacy import SecretFile, found_in
 from privacy_toolkit.journal.ledgers import MAC
 from privacy_toolkit.journal.records import Staged, meant_by
 from privacy_toolkit.journal.sqlite.chain import AnswerFiles, ControlFiles, FolderChain, FolderIndex
-from privacy_toolkit.journal.sqlite.checksums import adopt, moved
+from privacy_toolkit.journal.sqlite.checksums import adopt, connect, moved
 from privacy_toolkit.journal.sqlite.ledgers import (
     ASSIGNED_FILE,
     KEY_NAME,
@@ -45,7 +45,6 @@ from privacy_toolkit.journal.sqlite.reader import (
     SUMS_NAME,
     JournalReader,
     add_checksums,
-    connect,
     create_run,
 )
 from privacy_toolkit.journal.sqlite.run import RunJournal
@@ -59,7 +58,7 @@ _LONGEST_WAIT = 10.0  # seconds; another process only writes these two small fil
 
 
 #: What a file that was damaged may come to.
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_UNREADABLE = (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -228,7 +227,7 @@ class Identity:
     def _seen(self, name: str) -> int | None:
         try:
             return msgspec.json.decode(self._place_outside(name).read_bytes(), type=_Seen).generation
-        except (OSError, *_UNREADABLE):
+        except _UNREADABLE:
             return None
 
     def _place_outside(self, name: str) -> Path:

@@ -30,6 +30,7 @@ from privacy_toolkit.journal.records import (
     list_name,
     newest_first,
 )
+from privacy_toolkit.journal.sqlite.checksums import is_unchangeable
 from privacy_toolkit.journal.sqlite.pages import setting_up
 from privacy_toolkit.journal.sqlite.reader import JOURNAL_FILE, LOCK_NAME, SUMS_NAME
 from privacy_toolkit.journal.store import assigned_meanwhile
@@ -80,7 +81,8 @@ def faults_of(folder: Path, key: SecretFile) -> Iterator[tuple[str, str]]:
         if not (folder / file).is_file():
             continue
         try:
-            with closing(sqlite3.connect(f"{(folder / file).absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            how = "immutable=1" if is_unchangeable(folder / file) else "mode=ro"
+            with closing(sqlite3.connect(f"{(folder / file).absolute().as_uri()}?{how}", uri=True)) as connection:
                 ((said, *_), *_) = connection.execute("PRAGMA integrity_check(1)").fetchall()
                 facts = dict(connection.execute("SELECT name, value FROM facts WHERE name IN ('wrapped', 'check')"))
                 if "wrapped" in facts:

@@ -48,7 +48,13 @@ from privacy_toolkit.journal.records import (
     SubjectRow,
     pieces_of_result,
 )
-from privacy_toolkit.journal.sqlite.checksums import Checksums, close_past_sqlite, keep_log, open_past_sqlite
+from privacy_toolkit.journal.sqlite.checksums import (
+    Checksums,
+    close_past_sqlite,
+    connect,
+    keep_log,
+    open_past_sqlite,
+)
 from privacy_toolkit.journal.sqlite.pages import (
     MIGRATIONS,
     applied,
@@ -59,7 +65,6 @@ from privacy_toolkit.journal.sqlite.pages import (
     page_states,
     put_page,
     run_counts,
-    setting_up,
     transaction,
 )
 from privacy_toolkit.journal.store import damaged, moved, running
@@ -90,18 +95,6 @@ _NO_DAMAGE = frozenset(
     }
 )
 _PRIMARY = 0xFF  # the lower byte of an extended code is the code proper
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing journal for reading and writing, with commits that survive a power cut."""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=30
-    )
-    with setting_up(connection):
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA wal_autocheckpoint=0")  # see ``checksums``
-    return connection
 
 
 @contextmanager

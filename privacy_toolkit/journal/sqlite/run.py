@@ -21,9 +21,9 @@ from privacy_toolkit.journal.packed import (
 )
 from privacy_toolkit.journal.records import Acceptance, AtWork, StopAsked, TuneAsked
 from privacy_toolkit.journal.sqlite import pages
-from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE
+from privacy_toolkit.journal.sqlite.checksums import FRAMES_AT_ONCE, connect
 from privacy_toolkit.journal.sqlite.pages import page_rows, put_page, transaction
-from privacy_toolkit.journal.sqlite.reader import STOP_NAME, TUNE_NAME, JournalReader, connect, damage_named, protect
+from privacy_toolkit.journal.sqlite.reader import STOP_NAME, TUNE_NAME, JournalReader, damage_named, protect
 from privacy_toolkit.journal.store import moved, not_running
 from privacy_toolkit.journal.writing import Renumbering, Writer, WrittenRun, marked_restored
 

@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 
+from privacy_toolkit.core.model import JournalError
 from privacy_toolkit.journal.sqlite.folder import IDENTITY_FILE, Identity, StateFolder
 
 
@@ -107,3 +108,12 @@ def test_where_nothing_can_be_kept_outside_the_folder_is_used_all_the_same(state
     identity.advance()
     identity.advance()
     assert identity.doubt() == ""
+
+
+def test_a_folder_in_the_place_of_an_identity_is_in_doubt_and_said_where_it_would_be_written(used, state, tmp_path):
+    (state.path / IDENTITY_FILE).unlink()
+    (state.path / IDENTITY_FILE).mkdir()
+    identity = of(state.path, tmp_path)
+    assert identity.doubt() == "its identity can't be read"
+    with pytest.raises(JournalError):
+        identity.acknowledge(1)

@@ -1,0 +1,47 @@
+"""Whether others could put something else in the place of what is written."""
+
+import os
+
+import pytest
+
+from privacy_toolkit.core.privacy import exposed
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "packages"
+    made.mkdir(mode=0o700)
+    return made
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o775, 0o1777])
+def test_nobody_else_can_swap_files_in_a_folder_of_ones_own(folder, mode):
+    folder.chmod(mode)
+    assert exposed(folder) is None
+    assert exposed(folder / "new" / "file.csv") is None
+
+
+@pytest.mark.parametrize("place", ["", "file.csv", "new/file.csv"])
+def test_a_folder_that_everyone_can_write_is_told_with_what_puts_it_right(folder, place):
+    folder.chmod(0o777)
+    assert exposed(folder / place) == f"everyone can write {folder} (chmod o-w {folder})"
+
+
+def test_a_folder_above_counts_too_and_so_does_the_one_that_a_link_leads_to(folder, tmp_path):
+    inner = folder / "inner"
+    inner.mkdir(mode=0o700)
+    folder.chmod(0o777)
+    (tmp_path / "link").symlink_to(inner)
+    assert str(folder) in exposed(inner)
+    assert str(folder) in exposed(tmp_path / "link" / "file.csv")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can give a folder away")
+def test_a_folder_of_somebody_else_is_told(folder):
+    os.chown(folder, 12345, 12345)
+    assert exposed(folder / "file.csv") == f"{folder} belongs to another user"
+
+
+def test_what_leads_nowhere_is_told_where_it_is_used(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert exposed(tmp_path / "loop" / "file.csv") is None
