@@ -246,10 +246,9 @@ _SOONER = 0.2
 _AHEAD = 0.05
 #: Anyone who uses more than so much of a rate could use more of it.
 _BUSY = 0.9
-#: Anyone who uses so much of what they last could use, or more, could use as much still: what is used is never quite
-#: even, and each change of a share has to be confirmed.
+#: Anyone who uses so much of what they last could use could use as much still: each change of a share has to be confirmed.
 _STEADY, _AT_EASE = 0.6, 0.8
-#: The largest share of which use is made, in requests a second: no process sends more, and all in it are counted.
+#: The largest share of which use is made, in requests a second: no process sends more.
 MOST_SHARE = 50_000.0
 #: So many seconds at one rate tell how much of it is used.
 _LONG_ENOUGH = 0.5
@@ -286,8 +285,7 @@ class Pacer:
         self._even_at = -math.inf
         self._changed = asyncio.Event()
         self._lets_go = False
-        self._interval = self._second = 0.0
-        self._most = 0
+        self._interval, self._second, self._most = 0.0, 0.0, 0
         self.rate = rate  # so that nothing counts as written before
         self.change(rate)
 
@@ -297,8 +295,7 @@ class Pacer:
         ``may`` is asked before each turn, and where it says no there is none until the rate is changed again. Where it
         is given, the rate is a share of that of several executions, who may write one request more in a second each.
         """
-        if rate and may:
-            rate = min(rate, MOST_SHARE)
+        rate = min(rate, MOST_SHARE) if rate and may else rate
         before, now = self.rate, self._clock()
         if rate != before:
             self._turns, self._counted_from = 0, now
@@ -310,8 +307,7 @@ class Pacer:
         if rate == 0:  # what was written stays known for when there are turns again
             self._changed.set()
             return
-        self._interval = self._second = 0.0
-        self._most = 0
+        self._interval, self._second, self._most = 0.0, 0.0, 0
         if rate is not None:
             self._most = math.floor(rate * _CEILING) + 1 if may else max(math.floor(rate * _CEILING), math.ceil(rate))
             self._second = max(_SECOND, self._most / (rate * _CATCHING_UP))
@@ -557,9 +553,8 @@ def short_of(rate: float, holders: Sequence[ShareHolder]) -> list[int]:
 def fair_shares(rate: float, holders: Sequence[ShareHolder]) -> dict[int, float]:
     """Divide ``rate`` so that nobody gets more than they want while somebody else gets less and wants more.
 
-    What nobody wants is divided as well: a share that was just large enough would hold up whatever comes unevenly. No
-    share is below ``LEAST_SHARE``, or ``rate`` if that is less. Where there are too few for all, those who have one
-    keep it, and those who have waited longest come next; the others get none.
+    What nobody wants is divided as well. No share is below ``LEAST_SHARE``, or ``rate`` if that is less. Where there
+    are too few for all, those who have one keep it, and those who have waited longest come next; the others get none.
     """
     least = min(LEAST_SHARE, rate)
     wanting = sorted((one for one in holders if one.want > 0), key=lambda one: (not one.taken, one.since, one.number))
@@ -568,8 +563,7 @@ def fair_shares(rate: float, holders: Sequence[ShareHolder]) -> dict[int, float]
     for count, one in zip(range(len(seated), 0, -1), sorted(seated, key=lambda one: one.want), strict=True):
         shares[one.number] = min(max(one.want, least), left / count)
         left -= shares[one.number]
-    more = left / max(1, len(shares))
-    return {number: share + more for number, share in shares.items()}
+    return {number: share + left / len(shares) for number, share in shares.items()}
 
 
 #: A share that would grow by less than this part of the rate is not worth a beat of its own.
@@ -584,8 +578,6 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     Fractions are taken as well. A time that has passed is 0; None where there is nothing that can be understood.
     """
     text = (value or "").strip()
-    if not text:
-        return None
     number = text.removeprefix("-").replace(".", "", 1)
     if number.isascii() and number.isdigit():
         seconds = float(text)
@@ -597,9 +589,6 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     if when.tzinfo is None:  # the obsolete asctime form names no zone and means GMT
         when = when.replace(tzinfo=UTC)
     return max(0.0, (when - now).total_seconds())
-
-
-# Heads of requests.
 
 
 def make_head(method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
