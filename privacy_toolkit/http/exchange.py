@@ -49,9 +49,9 @@ class Line:
 
     An answer without a name (204, 404, a list of holders) is proven when a later answer of the same connection names
     the subject that was asked about, and that nothing else of what is not proven yet was about; or when it is what only
-    a control gets; or when it is the only one, said that it is the
-    last, and the connection ends then. Bytes that nobody asked for, an answer about someone else, or one that is no
-    answer to what was asked, make all answers since the last proven one suspect. Silence proves nothing.
+    a control gets; or when it is the only one, said that it is the last, and the connection ends then. Bytes that
+    nobody asked for, an answer about someone else, or one that is no answer to what was asked, make all answers since
+    the last proven one suspect. Silence proves nothing.
     """
 
     __slots__ = ("_waiting", "about", "answered", "asked", "keyless", "last", "owed", "proven", "spoiled")
@@ -143,10 +143,6 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 Exchange = Reply | Fault
 
 
-def _always() -> bool:
-    return True
-
-
 class Manner(msgspec.Struct, frozen=True):  # not gc=False as the others: it leads to its execution, and that back to it
     """How a call is sent, next to what it says.
 
@@ -164,7 +160,7 @@ class Manner(msgspec.Struct, frozen=True):  # not gc=False as the others: it lea
     on: Line | None = None
     before_write: Callable[[], Awaitable[bool]] | None = None
     when_late: Callable[[float], Awaitable[bool]] | None = None
-    may_write: Callable[[], bool] = _always
+    may_write: Callable[[], bool] = lambda: True
     about: Collection[str] = ()
 
 
@@ -244,10 +240,9 @@ _MOST_LATE = 1.0
 _SOONER = 0.2
 #: So long before there is room for it, in seconds, a request has its turn that waits for the disk first.
 _AHEAD = 0.05
-#: Anyone who uses more than so much of a rate could use more of it.
-_BUSY = 0.9
-#: Anyone who uses so much of what they last could use could use as much still: each change of a share has to be confirmed.
-_STEADY, _AT_EASE = 0.6, 0.8
+#: Anyone who uses more than ``_BUSY`` of a rate could use more of it; a share of which ``_STEADY`` is used stays, since
+#: each change of one has to be confirmed.
+_BUSY, _STEADY, _AT_EASE = 0.9, 0.6, 0.8
 #: The largest share of which use is made, in requests a second: no process sends more.
 MOST_SHARE = 50_000.0
 #: So many seconds at one rate tell how much of it is used.

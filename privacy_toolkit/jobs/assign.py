@@ -50,8 +50,8 @@ from privacy_toolkit.jobs.campaign import (
     smallest,
     words_of,
 )
-from privacy_toolkit.jobs.coupons import ADDING, adding, by_coupon, pair_calls, shown
-from privacy_toolkit.jobs.holders import HOLDERS, SPENT, decode_coupon, holders_of
+from privacy_toolkit.jobs.coupons import ADDING, adding, pair_calls
+from privacy_toolkit.jobs.holders import HOLDERS, SPENT, by_coupon, decode_coupon, holders_of, shown
 from privacy_toolkit.journal.ledgers import AssignedCodes
 from privacy_toolkit.journal.store import OpenRun, State
 from privacy_toolkit.talonone.responses import Answer, Finding

@@ -7,7 +7,7 @@ keep, and it can only be kept by the one who sees all that is sent for the coupo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -25,7 +25,7 @@ from privacy_toolkit.engine.job import (
 )
 from privacy_toolkit.engine.runner import MOST_TOGETHER
 from privacy_toolkit.engine.steps import PROOF_TRIES, Sending, Steps, Stopped
-from privacy_toolkit.inputs.pairs import COUPON_COLUMN, PairForm, RowForm, budget_of, coupon_of
+from privacy_toolkit.inputs.pairs import PairForm, budget_of, coupon_of
 from privacy_toolkit.jobs.campaign import (
     LISTED,
     MAILED,
@@ -45,13 +45,16 @@ from privacy_toolkit.jobs.campaign import (
 from privacy_toolkit.jobs.holders import (
     HOLDERS,
     HolderList,
+    by_coupon,
     coupon_in,
     encode_coupon,
     holders_of,
     is_redeemed,
+    shown,
     shown_coupon,
     shown_in_inventory,
 )
+from privacy_toolkit.jobs.writing import REFUSED_FOR_GOOD, coupon_key, customer_key
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.bodies import MOST_RESERVATIONS, CouponReservations
 from privacy_toolkit.talonone.models import InventoryCoupon
@@ -62,7 +65,6 @@ from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied
 
 #: Something was sent, and whether it shows is not known yet.
 IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED})
-REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
 _REFUSALS = REFUSED_FOR_GOOD | {Finding.REFUSED}
 
 
@@ -111,16 +113,6 @@ TAKING_AWAY = Direction(
 
 #: Whether a release leaves alone anyone who has redeemed the coupon.
 UNREDEEMED = "unredeemed"
-
-
-def coupon_key(coupon: str) -> str:
-    """The name of a coupon among what must not be in two requests at once."""
-    return f"coupon\0{coupon}"
-
-
-def customer_key(customer: str) -> str:
-    """The name of a customer among the same."""
-    return f"customer\0{customer}"
 
 
 # The walk for one coupon: read who has it, send for those who are missing, read again, and name what was seen.
@@ -575,26 +567,12 @@ def _taking_away(context: Context) -> Reservations:
     return Reservations(TAKING_AWAY, context.settle, bool(context.parameters.get(UNREDEEMED)))
 
 
-def _pairs(parameters: Parameters) -> RowForm:
-    return PairForm(carry=carried(parameters))
-
-
-def by_coupon(customer: str, given: str) -> str:  # noqa: ARG001 - the coupon alone
-    """Name the group of a pair: its coupon."""
-    return coupon_of(given)
-
-
-def shown(customer: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the customer is shown anyway
-    """Name the coupon of a pair."""
-    return {COUPON_COLUMN: coupon_of(given)}
-
-
 RESERVE = Declaration(
     job=Job.RESERVE,
     words=words_of(Headline("Reserve", "coupon reservation", "at"), "Coupon reservations", adds=True),
     calls=partial(pair_calls, ADDING),
     make=adding,
-    form=_pairs,
+    form=lambda parameters: PairForm(carry=carried(parameters)),
     prepare=with_budgets,
     look=lambda subjects, holds, _: LookAtHolders(subjects, holds),
     shown=shown,

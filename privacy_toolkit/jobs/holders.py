@@ -273,6 +273,16 @@ def _form(parameters: Parameters) -> RowForm:  # noqa: ARG001 - no parameter cha
     return CodeForm()
 
 
+def by_coupon(customer: str, given: str) -> str:  # noqa: ARG001 - the coupon alone
+    """Name the group of a pair: its coupon."""
+    return coupon_of(given)
+
+
+def shown(customer: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - the customer is shown anyway
+    """Name the coupon of a pair."""
+    return {COUPON_COLUMN: coupon_of(given)}
+
+
 def _shown(code: str, given: str) -> Mapping[str, str]:  # noqa: ARG001 - nothing is given next to the code
     return {COUPON_COLUMN: code}
 

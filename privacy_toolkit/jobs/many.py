@@ -16,8 +16,7 @@ from msgspec.structs import replace
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, Reason, Subject
 from privacy_toolkit.engine.steps import Sending, Steps, Stopped
-from privacy_toolkit.jobs.coupons import REFUSED_FOR_GOOD
-from privacy_toolkit.jobs.writing import ACT_TRIES, Writing, is_certain
+from privacy_toolkit.jobs.writing import ACT_TRIES, REFUSED_FOR_GOOD, Writing, is_certain
 from privacy_toolkit.journal.records import Entry, SubjectState
 from privacy_toolkit.talonone.bodies import MOST_AT_ONCE
 from privacy_toolkit.talonone.models import RequestBody

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from privacy_toolkit.core.model import NEVER_SENT, OPEN_OUTCOMES, Attribution, Outcome, Purpose, Reason, Subject
 from privacy_toolkit.engine.steps import Sending, Steps
-from privacy_toolkit.jobs.coupons import REFUSED_FOR_GOOD, customer_key
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, SubjectState
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.bodies import EventV3
@@ -28,12 +27,24 @@ from privacy_toolkit.talonone.responses import Answer, Finding, may_send_again
 #: How often a request is sent for one row in one execution before it is left for the next one.
 ACT_TRIES = 5
 
+#: What the API will not do, however often it is asked.
+REFUSED_FOR_GOOD = frozenset({Finding.FINAL, Finding.ABSENT})
 #: What is believed of an answer without a name only once its connection is proven.
 _TO_BE_VOUCHED_FOR = frozenset({Finding.DONE, Finding.FINAL, Finding.ABSENT, Finding.REFUSED, Finding.CREDENTIALS})
 
 
 #: What shows an event with an id of its own.
 _REGISTERED = OPERATIONS["get_event_v3"]
+
+
+def coupon_key(coupon: str) -> str:
+    """The name of a coupon among what must not be in two requests at once."""
+    return f"coupon\0{coupon}"
+
+
+def customer_key(customer: str) -> str:
+    """The name of a customer among the same."""
+    return f"customer\0{customer}"
 
 
 class Named(msgspec.Struct, rename="camel", frozen=True, gc=False):

@@ -292,13 +292,12 @@ def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
         "controls": {"needed": False, "lines": [], "longest_gap": None, "most_absences": None},
     }
     raw = _renamed(raw, {"hands": "signatories", "sittings": "executions"})
-    if isinstance(raw.get("pace"), dict):
-        names = {"sittings": "executions", "sittings_left_out": "executions_left_out"}
-        raw["pace"] = _renamed(raw["pace"], names)
+    if isinstance(pace := raw.get("pace"), dict):
+        raw["pace"] = _renamed(pace, {"sittings": "executions", "sittings_left_out": "executions_left_out"})
     calls = raw.get("calls")
-    if new.keys() & raw.keys() or not isinstance(calls, list):
+    if new.keys() & raw.keys() or not isinstance(calls, list) or not all(isinstance(line, dict) for line in calls):
         raise ValueError("not of that format")
-    if any(not isinstance(line, dict) or new_of_calls.keys() & line.keys() for line in calls):
+    if any(new_of_calls.keys() & line.keys() for line in calls):
         raise ValueError("not of that format")
     return raw | new | {"calls": [line | new_of_calls for line in calls]}
 
@@ -564,15 +563,11 @@ def _other_version(report: Report) -> str:
     )
 
 
-def _compare_digest(pack: PackFolder, file: str, wanted: str) -> None:
-    if pack.digest(file) != wanted:
-        pack.note(Code.SCHEMA_DIFFERS, file, "It is not the schema of its format.")
-
-
 def _compare_schema(pack: PackFolder, file: str, name: str, *, before: bool) -> None:
     with suppress(Unusable):  # it was noted
         if before:
-            _compare_digest(pack, file, _SCHEMAS_BEFORE[file])
+            if pack.digest(file) != _SCHEMAS_BEFORE[file]:
+                pack.note(Code.SCHEMA_DIFFERS, file, "It is not the schema of its format.")
         elif pack.digest(file) not in _SCHEMAS_EARLIER[file]:
             _compare(pack, file, Code.SCHEMA_DIFFERS, partial(schema_of, name))
 
