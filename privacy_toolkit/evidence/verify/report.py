@@ -295,9 +295,9 @@ def _as_now(raw: dict[str, Any]) -> dict[str, Any]:
     if isinstance(pace := raw.get("pace"), dict):
         raw["pace"] = _renamed(pace, {"sittings": "executions", "sittings_left_out": "executions_left_out"})
     calls = raw.get("calls")
-    if new.keys() & raw.keys() or not isinstance(calls, list) or not all(isinstance(line, dict) for line in calls):
+    if not isinstance(calls, list) or new.keys() & raw.keys():
         raise ValueError("not of that format")
-    if any(new_of_calls.keys() & line.keys() for line in calls):
+    if any(not isinstance(line, dict) or new_of_calls.keys() & line.keys() for line in calls):
         raise ValueError("not of that format")
     return raw | new | {"calls": [line | new_of_calls for line in calls]}
 
@@ -387,10 +387,10 @@ def _is_rising(call: OperationCalls) -> bool:
 
 def _duration(report: Report) -> int | None:
     """Microseconds between two moments of the report, as it counts them."""
-    if report.first_request_at is None or report.last_answer_at is None:
+    first, last = report.first_request_at, report.last_answer_at
+    if first is None or last is None:
         return None
-    taken = datetime.fromisoformat(report.last_answer_at) - datetime.fromisoformat(report.first_request_at)
-    return max(0, taken // timedelta(microseconds=1))
+    return max(0, (datetime.fromisoformat(last) - datetime.fromisoformat(first)) // timedelta(microseconds=1))
 
 
 def check_rejected(pack: PackFolder, report: Report) -> None:
@@ -484,8 +484,7 @@ def _said_sends(report: Report) -> Counter[SendKey]:
     return said
 
 
-#: The one word in which VERIFY.txt of the format before differs.
-_AGAIN_BEFORE = "anew"
+_AGAIN_BEFORE = "anew"  # the one word in which VERIFY.txt of the format before differs
 #: The SHA-256 of each schema of the format before, as version 0.x had them.
 _SCHEMAS_BEFORE = {
     files.REPORT_SCHEMA: "a7d009a6ee002cadf30abc55fae1b8a8158cb04e003f04dec79e2024611790c3",
@@ -498,6 +497,8 @@ _SCHEMAS_EARLIER = {
         {
             "0a5d63735a6294ad2d6da0c6f45d17a7aa024eb76dfce07bab38ac330b494182",
             "0e6e6c0f55ac4ec03eb3be691541a027bdd146330dcfac39d597adf09ed7363b",
+            "6eb4cca515a6851557f4a8cad39a3248b2fafe91b3da0f609aae47d0cfb57752",
+            "f28c70a2876a0d66e3badae75e8ff97ec3deae9b51f395508148ff55e8e4a67f",
         }
     ),
     files.ROW_SCHEMA: frozenset({"c986432bb8c2dd71efa2fcfa77431958d6ab40a72dfac7ec049dcb8d6b15a25d"}),
@@ -565,10 +566,9 @@ def _other_version(report: Report) -> str:
 
 def _compare_schema(pack: PackFolder, file: str, name: str, *, before: bool) -> None:
     with suppress(Unusable):  # it was noted
-        if before:
-            if pack.digest(file) != _SCHEMAS_BEFORE[file]:
-                pack.note(Code.SCHEMA_DIFFERS, file, "It is not the schema of its format.")
-        elif pack.digest(file) not in _SCHEMAS_EARLIER[file]:
+        if before and pack.digest(file) != _SCHEMAS_BEFORE[file]:
+            pack.note(Code.SCHEMA_DIFFERS, file, "It is not the schema of its format.")
+        elif not before and pack.digest(file) not in _SCHEMAS_EARLIER[file]:
             _compare(pack, file, Code.SCHEMA_DIFFERS, partial(schema_of, name))
 
 
