@@ -231,10 +231,14 @@ class Prober:
         manner: Manner = PLAIN,
         control: Control | None = None,
     ) -> Told:
-        """Send one call, again only where nothing is said by the answer, and, but for controls, where that is safe."""
+        """Send one call, again only where nothing is said by the answer, and, but for controls, where that is safe.
+
+        A control is asked a second time after an answer that is not the API's.
+        """
         told = await self._once(operation, value, body, credentials, manner, control)
         for number in range(1, self._tries):
-            again = told.held is None if control else may_send_again(operation, told.answer.finding)
+            is_odd = number == 1 and told.answer.reason is Reason.FOREIGN_ANSWER  # a page of a proxy, once in a while
+            again = told.held is None or is_odd if control else may_send_again(operation, told.answer.finding)
             wait = told.answer.wait or min(_PAUSE * 2**number, _LONGEST_PAUSE)
             if not again or wait > _LONGEST_WAIT:
                 break

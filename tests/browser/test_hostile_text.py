@@ -67,7 +67,10 @@ def test_rows_are_plain_ascii_and_the_pack_verifies(pack):
     assert rows.isascii()
     assert all(byte >= 0x20 or byte == 0x0A for byte in rows)
     found = verify_pack(pack, Trust(None, datetime.now(UTC)))
-    assert {problem.file for problem in found.problems} == {"approval.txt.sig"}  # the made-up approval has none
+    # The made-up approval has no signature, and two fields hold what never stands there.
+    assert {problem.file for problem in found.problems} == {"approval.txt.sig", "report.json"}
+    odd = [problem.message for problem in found.problems if problem.file == "report.json"]
+    assert [message.rpartition(" ")[2] for message in odd] == ["fingerprint.", "gone_predicate."]
 
 
 def test_no_field_of_the_exceptions_is_a_formula_or_holds_text_of_others(pack):

@@ -111,7 +111,6 @@ class Notes:
         ({"verdict": "complete", "rejected": {"accepted": None}}, "complete only with all refused rows accepted"),
         ({"rejected": {"reasons": []}}, "refused rows by reason"),
         ({"calls": []}, "requests made"),
-        ({"controls": {"lines": [{"control": "route", "held": -1, "failed": 0, "unanswered": 0}]}}, "below zero"),
         ({"controls": {"lines": [{"control": "route", "held": 1, "failed": 0, "unanswered": 0}] * 2}}, "once"),
     ],
 )
