@@ -84,7 +84,7 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "two_wrong_404s",
         frozenset({"false_404", "another_nameless"}),
-        ("nothing held", "a program held nothing", "still gone, and it is back"),
+        ("nothing held", "a program held nothing", "still gone, and it is back", "answered 404, and it is listed"),
         frozenset({"erase", "export", "patrol"}),
         "The API itself answered 404 about somebody it knows, in its own words, and somebody in its place did so when"
         " it was asked again: two wrong answers about one subject, each between controls or profiles that were seen,"
