@@ -225,22 +225,16 @@ def write_outcomes(state: State, run_id: str, out: str, *, confirmed: bool = Fal
 def _told_rows(state: State, run_id: str, shown: Sequence[str], job: Declaration) -> Iterator[tuple[Any, ...]]:
     with state.open(run_id) as journal:
         for observed in journal.rows():
-            subject, row, request = observed.subject, observed.state, observed.request
+            subject, settled_at = observed.subject, observed.state.settled_at
             package = decode_package(observed.result)
             told = {
-                "ticket": request and request.ticket,
-                "outcome": row.outcome,
-                "reason": row.reason or row.hold_reason,
-                "attribution": row.attribution,
-                "held_before": row.held_before,
-                "review_on": row.review_on,
-                "requested_at": request and request.requested_on,
-                "due_on": request and request.due_on,
-                "settled_at": None if row.settled_at is None else _time(row.settled_at),
+                **_subject(observed),
+                **_request(observed),
+                "settled_at": None if settled_at is None else _time(settled_at),
                 "package": package and package.name,
             }
             extra = job.shown(subject.id, subject.given)
-            yield subject.row, subject.id, *(extra.get(name) for name in shown), *(told[name] for name in _TOLD)
+            yield subject.row, subject.id, *(extra.get(name) for name in shown), *(told.get(name) for name in _TOLD)
 
 
 def _confirmed(state: State, run_id: str) -> Iterator[tuple[Any, ...]]:

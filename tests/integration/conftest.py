@@ -42,10 +42,14 @@ class Toolkit:
         """Start a command that does not import everything first; it has no terminal."""
         return self._nursery.start([*map(str, arguments)], self.environment, self.folder)
 
-    def start(self, *arguments):
-        """Start a command as users do, but without a terminal."""
+    def start(self, *arguments, blocks=None):
+        """Start a command as users do, but without a terminal.
+
+        No file may grow beyond so many ``blocks`` of 512 bytes: writing fails as it does when the disk is full.
+        """
+        full = () if blocks is None else ("sh", "-c", f'ulimit -f {blocks} && exec "$@"', "sh")
         return subprocess.Popen(
-            [*CLI, *map(str, arguments)],
+            [*full, *CLI, *map(str, arguments)],
             env=self.environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,

@@ -18,16 +18,20 @@ from tests.support import postgres
 IDS = [f"customer-{number:05d}" for number in range(120)]
 
 
-@pytest.fixture
-def kit(sandbox, toolkit):
-    """The command line with a state in a database, and a sandbox that takes its time."""
+def over_database(sandbox, toolkit, name):
+    """The command line with a state in a database of that name, and a sandbox that takes its time."""
     postgres.needed()
     server = sandbox(IDS, faults=Faults(latency_ms=10))
     made = toolkit(server.base_url)
-    made.environment["PRIVACY_TOOLKIT_STATE"] = postgres.emptied("workers")
+    made.address = made.environment["PRIVACY_TOOLKIT_STATE"] = postgres.emptied(name)
     made.environment["XDG_STATE_HOME"] = str(made.folder)
     made.log = server.log
     return made
+
+
+@pytest.fixture
+def kit(sandbox, toolkit):
+    return over_database(sandbox, toolkit, "workers")
 
 
 @contextmanager

@@ -9,25 +9,14 @@ from contextlib import contextmanager, suppress
 import psycopg
 import pytest
 
-from privacy_toolkit.sandbox.faults import Faults
-from tests.integration.test_workers import children, reaches, until, worker
+from tests.integration.test_workers import IDS, children, over_database, reaches, until, worker
 from tests.support import postgres
 from tests.support.lengths import IS_LONG
-
-IDS = [f"customer-{number:05d}" for number in range(120)]
 
 
 @pytest.fixture
 def kit(sandbox, toolkit):
-    """The command line with a state in a database, and a sandbox that takes its time."""
-    postgres.needed()
-    server = sandbox(IDS, faults=Faults(latency_ms=10))
-    made = toolkit(server.base_url)
-    made.address = postgres.emptied("trouble")
-    made.environment["PRIVACY_TOOLKIT_STATE"] = made.address
-    made.environment["XDG_STATE_HOME"] = str(made.folder)
-    made.log = server.log
-    return made
+    return over_database(sandbox, toolkit, "trouble")
 
 
 def left(kit, write_ids):
@@ -182,17 +171,7 @@ def test_where_the_disk_of_the_database_is_full_nothing_is_sent_without_its_inte
 
 def test_where_the_disk_of_a_worker_is_full_the_run_goes_to_its_end_and_its_pack_can_be_written_later(kit, write_ids):
     run_id = left(kit, write_ids)
-    command = [*kit.command, "worker", "--run", run_id, "--once", "--seal", "--json"]
-    # No file may grow beyond 10 kB: writing fails as it does when the disk is full.
-    process = subprocess.Popen(
-        ["sh", "-c", 'ulimit -f 20 && exec "$@"', "sh", *command],
-        env=kit.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    done = kit.finish(process)
+    done = kit.finish(kit.start("worker", "--run", run_id, "--once", "--seal", "--json", blocks=20))
     assert (done.code, done.json["outcomes"]) == (4, {"erased": len(IDS)}), done.out
     assert kit.run("runs", "watch", run_id, "--json").json["errors"] == {}  # that nothing is found then is the aim
     reported = kit.run("runs", "report", run_id, "--json")

@@ -12,6 +12,7 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
@@ -151,7 +152,13 @@ class Office:
 
     def step(self) -> None:
         """Do one thing, and look at all that is said afterwards."""
-        deeds = {
+        deeds = self.deeds()
+        self.random.choices(list(deeds), list(deeds.values()))[0]()
+        self.check()
+
+    def deeds(self) -> dict[Callable[[], None], int]:
+        """What can be done next, and how often it is."""
+        return {
             self.erase: 6,
             self.export: 3,
             self.resume: 5,
@@ -172,9 +179,6 @@ class Office:
             self.back_up: 1,
             self.restore: 1,
         }
-        deed = self.random.choices(list(deeds), list(deeds.values()))[0]
-        deed()
-        self.check()
 
     def _list(self) -> tuple[Path, list[str], int]:
         people = self.random.sample(PEOPLE, self.random.randint(1, 5))

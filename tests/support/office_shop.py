@@ -1,6 +1,7 @@
 """Months in the office of a marketing team, drawn from a seed; what is checked besides: coupons and who has them."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from privacy_toolkit.sandbox.store import EntityKind
@@ -19,9 +20,9 @@ class Shop(Office):
         super().__init__(folder, number, monkeypatch)
         self.codes = [*seed_codes(self.sandbox.store, 8), "NO-SUCH-1"]
 
-    def step(self) -> None:
-        """Do one thing, and look at all that is said afterwards."""
-        deeds = {
+    def deeds(self) -> dict[Callable[[], None], int]:
+        """What can be done next, and how often it is."""
+        return {
             self.assign: 5,
             self.reserve: 4,
             self.release: 2,
@@ -37,8 +38,6 @@ class Shop(Office):
             self.weather: 3,
             self.write_outcomes: 1,
         }
-        self.random.choices(list(deeds), list(deeds.values()))[0]()
-        self.check()
 
     def _codes(self) -> Path:
         codes = self.random.sample(self.codes, self.random.randint(3, 9))
