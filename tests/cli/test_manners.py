@@ -89,17 +89,27 @@ def test_windows_is_refused_in_one_sentence(monkeypatch, capsys):
 
 @pytest.fixture
 def screen(monkeypatch):
-    """Puts a terminal of 60 columns on stderr, and gives what reads from it what was written."""
+    """Puts a terminal of 60 columns on stderr, and gives what reads from it what was written.
+
+    The kernel hands on what is written to a terminal when it comes to it: what reads waits for a mark of its own.
+    """
     controller, terminal = pty.openpty()
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     with os.fdopen(terminal, "w", encoding="utf-8", buffering=1) as stream:
-        os.set_blocking(controller, False)
+
+        def read() -> str:
+            stream.write("\0")
+            stream.flush()
+            came = b""
+            while not came.endswith(b"\0"):
+                came += os.read(controller, 65_536)
+            return came.removesuffix(b"\0").decode()
 
         def put():  # by the test itself: what pytest captures by is set between its set-up and its call
             monkeypatch.setattr(sys, "stderr", stream)
-            return lambda: os.read(controller, 65_536).decode()
+            return read
 
         yield put
     os.close(controller)
