@@ -36,7 +36,6 @@ from privacy_toolkit.evidence.verify.findings import (
     Words,
     misformed,
     quoted,
-    words_of,
 )
 from privacy_toolkit.evidence.verify.rows import RowsFound, SendKey
 from privacy_toolkit.jobs import declaration, job_of
@@ -98,14 +97,15 @@ def read_plan(pack: PackFolder, report: Report) -> Plan | None:
 def check_derived(pack: PackFolder, report: Report, plan: Plan | None, rows: RowsFound) -> None:
     """Compare what the report says with what the rows, and the plan if it is there, give in the words of its format."""
     if rows.whole:
-        _note(pack, "the rows give", _of_rows(report, plan, rows, words_of(report.format)))
+        _note(pack, "the rows give", *(_of_rows(report, plan, rows, words) for words in rows.words))
     if plan is not None:
         _note(pack, "the plan says", _of_plan(report, plan))
 
 
-def _note(pack: PackFolder, by: str, found: Iterator[tuple[str, Any, Any]]) -> None:
+def _note(pack: PackFolder, by: str, *found: Iterator[tuple[str, Any, Any]]) -> None:
+    """Note what differs, unless nothing does in one way to say it."""
     try:
-        differ = [what for what, said, derived in found if said != derived]
+        differ = min(([what for what, said, derived in one if said != derived] for one in found), key=len)
     except (ValueError, LookupError, TypeError, OverflowError):  # such as a job that is none
         pack.note(Code.BAD_REPORT, files.REPORT_JSON, "It holds what no report of a run can.")
         return
