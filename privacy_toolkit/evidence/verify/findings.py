@@ -453,15 +453,22 @@ _CURED = frozenset(map(StopReason, ("target_unreachable", "credentials_refused",
 @cache
 def _of_0_2() -> Words:
     """Version 0.2.0: nobody was told to look at a refused connection first, or that an earlier run may have erased."""
-    return replace(_now(), action=_action_0_2, sentence=_sentence_0_2, next_step=_next_0_2)
+    return replace(_now(), meaning=_meaning_0_2, action=_action_0_2, sentence=_sentence_0_2, next_step=_next_0_2)
 
 
 @cache
 def _of_0_1() -> Words:
     """Versions 0.1 with today's format: as 0.2.0, before releases could leave out customers on grounds of their own."""
     held, general = ("on_hold", "release"), wording.OUTCOMES[Outcome.ON_HOLD][1]
-    now = _now().meaning
-    return replace(_of_0_2(), meaning=lambda outcome, job: general if (outcome, job) == held else now(outcome, job))
+    return replace(_of_0_2(), meaning=lambda *of: general if of == held else _meaning_0_2(*of))
+
+
+def _meaning_0_2(outcome: Outcome, job: Job) -> str:
+    """That nothing was sent was said also where the state had been restored, which can't know."""
+    now = _now().meaning(outcome, job)
+    if now != wording.OUTCOMES[Outcome.NOTHING_HELD][1]:
+        return now
+    return "The API answered that it has no such profile, so nothing was sent."
 
 
 def _action_0_2(outcome: Outcome, reason: Reason | None, job: Job) -> str:
@@ -485,11 +492,8 @@ def _next_0_2(summary: Summary) -> NextStep | None:
         return _go_on(summary) if summary.stopped_by in _CURED else step
     if not step.when.startswith("If no earlier run erased them, "):
         return step
-    return NextStep(
-        command=step.command,
-        when="Before you rely on it, check the environment: the base URL, the key, live or sandbox, and the column with"
-        " the ids.",
-    )
+    where = "the environment: the base URL, the key, live or sandbox, and the column with the ids."
+    return replace(step, when=f"Before you rely on it, check {where}")
 
 
 class _JobWords(msgspec.Struct, frozen=True):
