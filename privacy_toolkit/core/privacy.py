@@ -248,7 +248,7 @@ def _is_found(path: Path, holds: Callable[[Iterable[bytes]], bool]) -> bool:
 
 # The version, what of memory is given back, and where the templates are.
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 #: Set where the whole process is the toolkit's own: the command line and second processes, not a script or a notebook.
 OURS: Final = Event()

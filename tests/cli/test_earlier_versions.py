@@ -15,7 +15,7 @@ from privacy_toolkit.sandbox.store import SandboxSettings
 from privacy_toolkit.sandbox.wire import seed
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "fixtures").glob("state-*.tar.xz"))
-WITH_PACK = [ARCHIVES[0], ARCHIVES[2]]
+WITH_PACK = [ARCHIVES[0], *ARCHIVES[2:]]
 PORT = 47613  # stands in the plans
 CUSTOMERS = [f"customer-{number:03d}" for number in range(40)]
 
@@ -163,7 +163,7 @@ def test_a_plan_that_was_not_applied_yet_is_applied_once(call, sent, left, runs,
     assert (done.code, done.json["error"]["code"]) == (5, "applied")
 
 
-@pytest.mark.parametrize("left", WITH_PACK, ids=["state-0.1.0", "state-0.1.2"], indirect=True)
+@pytest.mark.parametrize("left", WITH_PACK, ids=["state-0.1.0", "state-0.1.2", "state-0.2.0"], indirect=True)
 def test_their_packs_verify(call, left):
     """Their pages are written in words of their own, which this version can't compare: that is said, and left out."""
     command = ("verify", left / "pack", "--signers", left / "allowed_signers", "--json")
