@@ -70,6 +70,7 @@ T = TypeVar("T")
 _NO_FINAL_PROOF = frozenset(
     {
         StopReason.CREDENTIALS_REFUSED,
+        StopReason.TURNED_AWAY,
         StopReason.WRONG_ENVIRONMENT,
         StopReason.ENVIRONMENT_DIFFERS,
         StopReason.ROUTE_UNPROVEN,

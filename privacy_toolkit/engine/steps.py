@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Gone, Outcome, Purpose, Reason, StopReason
-from privacy_toolkit.engine.context import ExecutionContext, without_copy
+from privacy_toolkit.engine.context import ExecutionContext, as_copy, is_copy
 from privacy_toolkit.engine.controls import Between
 from privacy_toolkit.engine.limits import Exchanged, Settled, backoff
 from privacy_toolkit.http.exchange import Exchange, Manner
@@ -33,6 +33,8 @@ _ACT, _READ_BEFORE, _RECONCILE = Purpose.ACT, Purpose.READ_BEFORE, Purpose.RECON
 #: An answer that is no answer to what was asked: its connection is out of step, or in other hands.
 _NOT_OURS = frozenset({Reason.ANSWER_ABOUT_ANOTHER, Reason.FOREIGN_ANSWER})
 _GONE = Gone.ABSENT
+#: Whatever is asked after these is refused, too.
+_TURNED_AWAY = frozenset({StopReason.CREDENTIALS_REFUSED, StopReason.TURNED_AWAY})
 
 R = TypeVar("R")
 
@@ -463,7 +465,7 @@ class Steps:
     def _check_stopped(self) -> None:
         """After a stop, only what an act of this walk began may still be asked."""
         stop = self._tools.stop
-        refused = stop.requested and stop.reason is StopReason.CREDENTIALS_REFUSED
+        refused = stop.requested and stop.reason in _TURNED_AWAY
         if stop.requested and (not self._acted or refused or self._tools.pacer.is_shut):
             raise Stopped
 
@@ -505,14 +507,15 @@ class Steps:
         """What an exchange says, once it is noted what follows from it for its connection and for all walks."""
         tools = self._tools
         answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
-        if answer.status == HTTPStatus.UNAUTHORIZED and purpose is not _ACT:
-            answer = without_copy(answer)
+        copied = answer.status == HTTPStatus.UNAUTHORIZED and is_copy(answer)
+        if copied and purpose is not _ACT:
+            answer = as_copy(answer)
         if answer.mark is not None:
             answer = self._placed(answer, operation, asked.value, about)
         first = purpose is _READ_BEFORE and not self._has_read
         if first and answer.finding in _CONCLUSIVE:
             self._has_read = True
-        tools.heed(answer, purpose, self._lead.id if first else None)
+        tools.heed(answer, purpose, self._lead.id if first else None, self._lead.id, copied=copied)
         tools.emit(Exchanged(operation.name, purpose, answer.status, answer.reason, exchange.elapsed))
         return answer
 
