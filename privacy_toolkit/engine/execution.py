@@ -487,7 +487,7 @@ class _Heard:
 
 
 async def _wait_out(work: Work, stop: Stop) -> None:
-    """Wait as long as an update may still be applied that an earlier execution sent and that was never answered."""
+    """Wait as long as an update may still be applied that an earlier execution sent without an answer of its own."""
     lost_at = work.journal.last_lost_at() if work.waits_out else None
     left = work.settings.grace if lost_at is None else work.settings.grace - (work.clock() - lost_at) / 1e6
     if lost_at is not None and left > 0:  # never longer than the grace, whatever the clock says
