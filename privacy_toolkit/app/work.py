@@ -75,9 +75,10 @@ class Host(Protocol):
 class Duty(msgspec.Struct, frozen=True):
     """On which terms a run is worked on: settings, options, state folder, signing key, and for whom.
 
-    ``clock`` is microseconds since the epoch, ``monotonic`` seconds by a clock that nobody sets, ``processor`` seconds of
-    processor time of this process, ``sleep`` waits for so many seconds. ``joins``: the run was begun by others, who may be at work on it. ``seals``: the pack is
-    written here. ``terms`` are those of its lease, as in ``Work``. ``live`` tells of the run meanwhile.
+    ``clock`` is microseconds since the epoch, ``monotonic`` seconds by a clock that nobody sets, ``processor`` seconds
+    of processor time of this process, ``sleep`` waits for so many seconds. ``joins``: the run was begun by others, who
+    may be at work on it. ``seals``: the pack is written here. ``terms`` are those of its lease, as in ``Work``.
+    ``live`` tells of the run meanwhile.
     """
 
     settings: Settings
@@ -100,7 +101,7 @@ class Duty(msgspec.Struct, frozen=True):
         return datetime.fromtimestamp(self.clock() / 1e6, UTC)
 
     def measured(self) -> Callable[[], float]:
-        """Begin to measure; what is given tells which part of a core was used since, whatever the time of day became."""
+        """Begin to measure; what is given tells which part of a core was used since, whatever clock was set."""
         at, used = self.monotonic(), self.processor()
         return lambda: (self.processor() - used) / max(1e-6, self.monotonic() - at)
 

@@ -245,6 +245,15 @@ class Controls:
         finally:
             self.waiting -= 1
 
+    async def wait_for(self, turn: asyncio.Lock) -> None:
+        """Take a turn; anyone who waits for it waits for a proof, as the one who has it does."""
+        self.waiting += 1
+        self.on_waiting()
+        try:
+            await turn.acquire()
+        finally:
+            self.waiting -= 1
+
     async def prove_line(self, mark: Mark) -> None:
         """Send a route control on the connection of an answer, so that it is known at once whether it belongs there."""
         if not mark.is_proven and not mark.is_suspect:

@@ -433,7 +433,11 @@ class RunCounts:
 
         After a 404 there is nothing that could have been counted.
         """
-        erased = [(held, sums) for (outcome, _, _, held), sums in self._states.items() if outcome == Outcome.ERASED]
+        erased = [
+            (held, sums)
+            for (outcome, reason, _, held), sums in self._states.items()
+            if outcome == Outcome.ERASED and reason != Reason.LEDGER_ALONE  # who had no profile before either
+        ]
         if any(sums[6] for _, sums in erased):
             return Gone.ABSENT
         return Gone.EMPTIED if any(held == HeldBefore.VISIBLE for held, _ in erased) else None
