@@ -486,10 +486,10 @@ class _Carrying:
         if before.open and executions:
             check_not_undone(duty.state, self.run_id, plan.job)
         if before.open or not (executions or before.purged):  # a night without work has old packages to remove
-            at, used = duty.clock(), duty.processor()
+            used = duty.measured()
             try:
                 self.reason = work_on(journal, before, duty)
-                self.used = (duty.processor() - used) * 1e6 / max(1, duty.clock() - at)
+                self.used = used()
             except (Exception, KeyboardInterrupt) as error:
                 if not _has_begun(journal, executions):
                     raise  # there is nothing to go on with, or nothing was begun

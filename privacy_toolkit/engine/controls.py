@@ -70,6 +70,7 @@ T = TypeVar("T")
 _NO_FINAL_PROOF = frozenset(
     {
         StopReason.CREDENTIALS_REFUSED,
+        StopReason.TURNED_AWAY,
         StopReason.WRONG_ENVIRONMENT,
         StopReason.ENVIRONMENT_DIFFERS,
         StopReason.ROUTE_UNPROVEN,
@@ -241,6 +242,15 @@ class Controls:
                     self._lost += 1
                     return False
             return await self._between_controls(operation, asked_at) if bracketed else True
+        finally:
+            self.waiting -= 1
+
+    async def wait_for(self, turn: asyncio.Lock) -> None:
+        """Take a turn; anyone who waits for it waits for a proof, as the one who has it does."""
+        self.waiting += 1
+        self.on_waiting()
+        try:
+            await turn.acquire()
         finally:
             self.waiting -= 1
 

@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Gone, Outcome, Purpose, Reason, StopReason
-from privacy_toolkit.engine.context import ExecutionContext, without_copy
+from privacy_toolkit.engine.context import ExecutionContext, as_copy, is_copy
 from privacy_toolkit.engine.controls import Between
 from privacy_toolkit.engine.limits import Exchanged, Settled, backoff
 from privacy_toolkit.http.exchange import Exchange, Manner
@@ -33,10 +33,14 @@ _ACT, _READ_BEFORE, _RECONCILE = Purpose.ACT, Purpose.READ_BEFORE, Purpose.RECON
 #: An answer that is no answer to what was asked: its connection is out of step, or in other hands.
 _NOT_OURS = frozenset({Reason.ANSWER_ABOUT_ANOTHER, Reason.FOREIGN_ANSWER})
 _GONE = Gone.ABSENT
+#: Whatever is asked after these is refused, too.
+_TURNED_AWAY = frozenset({StopReason.CREDENTIALS_REFUSED, StopReason.TURNED_AWAY})
 
 R = TypeVar("R")
 
 
+#: So many who were answered 404 after their erasure may have had a wrong one; beyond that it is how they are answered.
+MOST_GONE_BY = 100
 #: How often a read is tried in one execution before it is left for the next one; and what could not be proven is asked.
 READ_TRIES, PROOF_TRIES = 5, 3
 _CONCLUSIVE = frozenset({Finding.DONE, Finding.ABSENT, Finding.FINAL, Finding.CREDENTIALS})
@@ -398,18 +402,58 @@ class Steps:
         ``answer`` is the inventory that this is asked about.
         """
         tools = self._tools
-        if tools.learned_gone is None and tools.gone is not Gone.ABSENT:
+        if tools.learned_gone is None and tools.gone is not _GONE:
             await self.proven(CONTROL_QUESTION, answer, bracketed=True)
             await self._hold_place()  # by its turn, those who took the place meanwhile may have shown it
-        return (tools.learned_gone or tools.gone) is Gone.ABSENT
+        if tools.learned_gone is None and tools.gone is _GONE and not tools.gone_surely:
+            await self._make_sure_of_gone()
+        return (tools.learned_gone or tools.gone) is _GONE
 
-    def saw_gone(self, gone: Gone) -> None:
+    async def _make_sure_of_gone(self) -> None:
+        """Ask once more about those who were answered 404 after their erasure, one of whom is enough if it holds.
+
+        Anyone who is listed after all had a wrong one, and shows nothing. It is asked where something rests on it
+        alone: nearly never.
+        """
+        tools, walked = self._tools, (self._absent, self._between)
+        if self.has_place:  # who waits for the turn must not keep it from the one who has it
+            self.has_place = False
+            tools.places.give_back()
+        await tools.controls.wait_for(tools.gone_turn)
+        try:
+            before, tools.gone_before = tools.gone_before(), list
+            tools.gone_surely = tools.gone_surely or before is None
+            tools.gone_by[:0] = before or ()
+            while tools.gone_by and not tools.gone_surely:
+                answer = await self.read(CONTROL_QUESTION, Purpose.READ_AFTER, tools.gone_by[-1])
+                if answer.finding is _DONE:
+                    tools.controls.contradicted(CONTROL_QUESTION)
+                    tools.gone_by.pop()
+                    tools.gone = tools.gone if tools.gone_by else None
+                elif answer.finding is _ABSENT and await self.proven(CONTROL_QUESTION, answer):
+                    tools.gone_surely = True
+                else:
+                    break
+        finally:
+            tools.gone_turn.release()
+            self._absent, self._between = walked
+        await self._hold_place()
+
+    def saw_gone(self, gone: Gone, *, surely: bool = False) -> None:
         """Take note how a profile is answered whose erasure was accepted. Where they differ a 404 counts.
 
-        It need not be proven: nothing is claimed by it, and less of those who stay listed.
+        It need not be proven: nothing is claimed by it, and less of those who stay listed. ``surely``: it was said
+        twice.
         """
-        if self._tools.gone is None or gone is _GONE:
-            self._tools.gone = gone
+        tools = self._tools
+        if gone is _GONE and not tools.gone_surely:
+            tools.gone_surely = surely
+            if len(tools.gone_by) < MOST_GONE_BY:
+                tools.gone_by.append(self._lead.id)
+            elif self._lead.id not in tools.gone_by:  # so many are not all wrong
+                tools.gone_surely = True
+        if tools.gone is None or gone is _GONE:
+            tools.gone = gone
 
     def suppress(self, before: SubjectState, seq: int | None = None) -> None:
         """Settle a subject, of which nothing is in doubt, as on hold because its customer was erased."""
@@ -463,7 +507,7 @@ class Steps:
     def _check_stopped(self) -> None:
         """After a stop, only what an act of this walk began may still be asked."""
         stop = self._tools.stop
-        refused = stop.requested and stop.reason is StopReason.CREDENTIALS_REFUSED
+        refused = stop.requested and stop.reason in _TURNED_AWAY
         if stop.requested and (not self._acted or refused or self._tools.pacer.is_shut):
             raise Stopped
 
@@ -505,14 +549,15 @@ class Steps:
         """What an exchange says, once it is noted what follows from it for its connection and for all walks."""
         tools = self._tools
         answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
-        if answer.status == HTTPStatus.UNAUTHORIZED and purpose is not _ACT:
-            answer = without_copy(answer)
+        copied = answer.status == HTTPStatus.UNAUTHORIZED and is_copy(answer)
+        if copied and purpose is not _ACT:
+            answer = as_copy(answer)
         if answer.mark is not None:
             answer = self._placed(answer, operation, asked.value, about)
         first = purpose is _READ_BEFORE and not self._has_read
         if first and answer.finding in _CONCLUSIVE:
             self._has_read = True
-        tools.heed(answer, purpose, self._lead.id if first else None)
+        tools.heed(answer, purpose, self._lead.id if first else None, self._lead.id, copied=copied)
         tools.emit(Exchanged(operation.name, purpose, answer.status, answer.reason, exchange.elapsed))
         return answer
 

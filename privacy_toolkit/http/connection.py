@@ -18,8 +18,8 @@ Which answers are proven (``Line``) depends on how a connection lives and ends:
   ``LINGER`` seconds, so that a control can be asked on it.
   ``abort`` alone proves and spoils nothing.
 
-What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked.
-Therefore nothing is written where something is unread, and no answer is proven by itself.
+What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked. So
+nothing is written where something is unread, no answer is proven by itself, and none may begin before the request left.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ import msgspec
 from privacy_toolkit.config.network import Obstacle, obstacle_of
 from privacy_toolkit.http.exchange import Fault, Line, Mark, Phase, Trouble, failure
 
-#: The most that status line and headers of an answer may take, in bytes, interim answers included; trailers likewise.
-LARGEST_HEAD = 64 * 1024
-#: The most that the body of an answer may take, in bytes.
-LARGEST_ANSWER = 64 * 1024 * 1024
+#: The most that status line and headers of an answer may take, in bytes, interim answers included; trailers likewise;
+#: and the most that its body may take.
+LARGEST_HEAD, LARGEST_ANSWER = 64 * 1024, 64 * 1024 * 1024
 #: A body is only counted towards what all connections may hold together when it is larger than this, in bytes.
 SMALL_ANSWER = 64 * 1024
 #: What larger bodies on their way may take together, in bytes, next to the one that may be as large as allowed.
@@ -69,9 +68,9 @@ _new = tuple.__new__  # what a named tuple's own constructor comes to, in a thir
 _BODY, _READ, _WRITE = Phase.BODY, Phase.READ, Phase.WRITE
 
 
-# Nearly every answer is short and plain, and complete in one read: it is read here, without the parser, which makes a
-# call for each part. Only what the parser would take the same way passes: printable ASCII, one length, no more that
-# says where answer or connection end. Statuses without a body (304), or with one that is debated (205), are left to it.
+# Nearly every answer is short and plain, and complete in one read: it is read here. Only what the parser would take the
+# same way passes: printable ASCII, one length, no more that says where answer or connection end. Statuses without a
+# body (304), or with one that is debated (205), are left to it.
 
 _PLAIN_HEAD = re.compile(
     rb"HTTP/1\.1 ([245][0-9]{2}) [ -~]*(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?(?:[!-~]+(?: +[!-~]+)*)?)*"
@@ -230,7 +229,7 @@ class Connection(asyncio.Protocol):
         self._timer_at = self._deadline = 0.0
         self._idle_since = clock()
         self._phase, self._head_size = Phase.CONNECT, 0
-        self._writing = self._paused = self._in_room = False
+        self._writing = self._paused = self._in_room = self._is_early = False
 
     def attach(self, transport: asyncio.Transport | None) -> None:
         """Take ``transport``, which may be a TLS one put on top of the first, as the one to write to.
@@ -410,7 +409,8 @@ class Connection(asyncio.Protocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        """An answer begins; one that nobody asked for ends the connection."""
+        """An answer begins, maybe too early; one that nobody asked for ends the connection."""
+        self._is_early = self._writing
         if self._answer is None:
             self._spoil()
 
@@ -508,7 +508,8 @@ class Connection(asyncio.Protocol):
         line.last = now
         if answer is not None and not answer.done():
             answer.set_result(Received(status, head, body, now - self._started, _new(Mark, (line, number))))
-        if self._writing:  # an answer to half a request: nothing more can be made of this connection
+        if self._is_early:  # an answer to half a request: nothing more can be made of this connection
+            line.early = number
             self._spoil()
         elif not stays:
             self.closed = self.announced = True

@@ -226,7 +226,7 @@ class _Walk:
         if answer.finding is Finding.ABSENT:
             answer = await self._steps.absence(INVENTORY, Purpose.RECONCILE, answer)
         if answer.finding is Finding.ABSENT:
-            self._steps.saw_gone(Gone.ABSENT)
+            self._steps.saw_gone(Gone.ABSENT, surely=True)
             await self._erased(Attribution.INFERRED, None)
         elif answer.finding is not Finding.DONE:
             self._settle(Outcome.UNKNOWN, self._state.reason)

@@ -166,7 +166,7 @@ class RunReader(Protocol):
         """Tell how those who were erased are answered: 404, or emptied; None if nothing shows it."""
 
     def last_lost_at(self) -> int | None:
-        """Tell when the last request that changes something went out without an answer (microseconds)."""
+        """Tell when the last request that changes something went out without an answer that was surely its own."""
 
     def executions(self) -> list[Execution]:
         """Give every process that worked on the run, in order."""

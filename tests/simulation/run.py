@@ -495,8 +495,8 @@ def _window(name: str) -> Callable[[Simulation, float], None]:
     return happen
 
 
-#: What says no to a request with credentials.
-_REFUSE_A_KEY = frozenset({"foreign_401", "own_401", "own_403", "no_right"})
+#: What says no to a request with credentials, in the API's own words.
+_REFUSE_A_KEY = frozenset({"own_401", "own_403", "no_right"})
 
 
 def _stop(reason: StopReason) -> Callable[[Simulation, float], None]:
