@@ -60,7 +60,7 @@ from privacy_toolkit.engine.planning import (
 )
 from privacy_toolkit.evidence.files import PackError
 from privacy_toolkit.evidence.seal import Chain, copied
-from privacy_toolkit.inputs.options import LOSES
+from privacy_toolkit.inputs.options import LOSES, NEARLY_HELD
 from privacy_toolkit.jobs import declaration, jobs_that
 from privacy_toolkit.jobs.campaign import check_not_undone
 from privacy_toolkit.journal.ledgers import WorkQueue
@@ -126,7 +126,7 @@ def start(
 
 
 def _warn(ready: Prepared, host: Host, *, unseen: bool = False) -> None:
-    for one in (one for one in ready.warnings if not unseen or one.code == LOSES):
+    for one in (one for one in ready.warnings if not unseen or one.code in (LOSES, NEARLY_HELD)):
         host.say(f"Warning: {one.message}")
 
 
