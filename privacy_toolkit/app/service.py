@@ -546,7 +546,9 @@ class _Carrying:
             done = finished_of(ended.summary, journal.open_requests(), today, started_at=self.began, ended_at=now)
             finished(self.duty.settings, replace(done, exit_code=int(ended.exit_code)), self._means)
             if self.used is not None:
-                ended = replace(ended, held_back=held_back(journal.summary(), journal.executions(), self.used))
+                ended = replace(
+                    ended, held_back=held_back(journal.summary(), journal.executions(), self.used, journal.tune_asked)
+                )
         else:
             failed(self.duty.settings, ended.exit_code, self._means)
         return ended
