@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings, is_object_address
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, put_file, read_regular
 from privacy_toolkit.core.model import LANGUAGES, OF_EARLIER_RUNS, UsageError, count
-from privacy_toolkit.core.privacy import SecretFile
+from privacy_toolkit.core.privacy import SecretFile, check_apart
 from privacy_toolkit.engine.approval import (
     Given,
     SigningIdentity,
@@ -115,6 +115,7 @@ def _check_file(order: Order, parameters: Parameters) -> None:
     if order.job.lists is not None:
         check_listing(parameters, order.out)
     if order.out is not None:
+        check_apart(order.out)
         check_out(
             order.out, guard=bool(parameters.get(SPREADSHEET_SAFE)), inputs=[order.path, order.second, order.exclude]
         )
@@ -144,6 +145,8 @@ def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> 
     from privacy_toolkit.access.placing import recipient_of  # noqa: PLC0415
     from privacy_toolkit.access.words import load  # noqa: PLC0415
 
+    if order.out is not None and not is_object_address(order.out):
+        check_apart(order.out)
     given = parameters["encrypt"]
     if given is not None:
         recipient = str(given)

@@ -17,6 +17,7 @@ from privacy_toolkit.access.letters import Letter, LetterFacts, LetterWriter
 from privacy_toolkit.access.placing import placed
 from privacy_toolkit.core.durable import put_folder
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, OPEN_OUTCOMES, Outcome, Regime, ToolkitError, UsageError, count
+from privacy_toolkit.core.privacy import check_apart
 from privacy_toolkit.engine.job import Table
 from privacy_toolkit.engine.open_requests import (
     BATCH,
@@ -188,6 +189,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         RefusedError, JournalError: the run was purged; the journal can't be read.
     """
     writer = LetterWriter(order.templates, order.lang)
+    check_apart(order.out)
     if order.out.is_dir() and not any(order.out.iterdir()):
         order.out.rmdir()
     written = WrittenLetters(order.out / INDEX)

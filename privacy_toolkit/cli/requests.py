@@ -233,10 +233,12 @@ def _json(value: dict[str, Any]) -> bytes:
 def _deliver(content: Iterable[bytes], out: str | None, flag: str = "--out") -> None:
     """Write to the file that ``flag`` names, durably and for its owner alone, or to standard output."""
     from privacy_toolkit.core.durable import put_file
+    from privacy_toolkit.core.privacy import check_apart
 
     if out is None:
         emit_bytes(content)
         return
+    check_apart(out, flag)
     try:
         with put_file(Path(out), over=True) as file:
             file.writelines(content)

@@ -46,6 +46,28 @@ def exposed(place: Path) -> str | None:
     return None
 
 
+_STATE: Final = ("runs", "locks", "identity")
+_LONGEST_KEY: Final = 16_384
+_ANY_KEY: Final = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|AGE-SECRET-KEY-|[0-9a-f]{64}\n?\Z")
+
+
+def check_apart(place: str | Path, option: str = "--out") -> None:
+    """Make sure that what is to be written at ``place`` lies apart from a state folder, and takes no key's place.
+
+    Everybody's runs would be lost with some files of a state folder, and a backup of it would have what is put there.
+
+    Raises:
+        UsageError: it does not.
+    """
+    with contextlib.suppress(OSError, RuntimeError):  # that it can't be used is told where it is used
+        nearest = Path(place).resolve()
+        for above in (nearest, *nearest.parents):
+            if all((above / name).exists() for name in _STATE):
+                raise UsageError(f"{place} is in the state folder {above}.", f"Name another place with {option}.")
+        if nearest.is_file() and nearest.stat().st_size <= _LONGEST_KEY and _ANY_KEY.match(nearest.read_bytes()):
+            raise UsageError(f"{place} holds a key: it would be lost.", f"Name another file with {option}.")
+
+
 # Secrets and foreign text: the only place that masks.
 
 MASK: Final = "********"

@@ -178,6 +178,10 @@ class Signer:
             raise UsageError("The signing key of the Application is not hexadecimal.") from None
 
 
+#: What a header has in front of a key: pasted with it, it would be sent twice, and refused.
+_SCHEMES = ("apikey-v1 ", "bearer ", "authorization:")
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What requests are authenticated with.
@@ -195,8 +199,11 @@ class Credentials:
         """Find out before anything is sent whether these can be used."""
         if self.api_key is None and self.signer is None:
             raise UsageError("No credentials are set.", "Set an API key: PRIVACY_TOOLKIT_API_KEY_FILE, or api_key.")
-        if self.api_key is not None:
-            _checked(self.api_key, "API key")
+        if self.api_key is not None and _checked(self.api_key, "API key").lower().startswith(_SCHEMES):
+            raise UsageError(
+                "The API key has the scheme of its header in front of it.",
+                "Give the key alone: what follows ApiKey-v1.",
+            )
 
     def signs(self, operation: Operation) -> bool:
         """Whether a call of ``operation`` is signed. A GET never is: nothing says what its signature would cover."""

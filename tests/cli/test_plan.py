@@ -55,6 +55,16 @@ def test_a_changed_exclusion_list_makes_the_plan_stale(call, server, requests, t
     assert (done.code, done.json["error"]["code"]) == (5, "stale")
 
 
+def test_who_is_on_the_exclusion_list_in_another_spelling_is_pointed_out_even_quietly(call, requests, tmp_path, phrase):
+    holds = tmp_path / "holds.csv"
+    holds.write_text("customer_id,reason\nCUSTOMER-00001,identity\ncustomer-00002,identity\n")
+    done = call("erase", requests, "--exclude", holds, "--plan", tmp_path / "p.json", "--json", "--quiet")
+    assert (done.json["on_hold"], [one["code"] for one in done.json["warnings"]]) == (1, ["nearly_held"])
+    assert "customer-0" not in done.out.lower()
+    done = call("erase", requests, "--exclude", holds, "--confirm", phrase.replace("12", "11"), "--quiet")
+    assert "Warning: 1 subject would be on hold if" in done.err
+
+
 def test_an_edited_plan_is_refused(call, server, plan, phrase):
     edited = json.loads(plan.read_bytes())
     edited["rows"]["subjects"] = 13

@@ -66,3 +66,10 @@ def test_no_repr_shows_a_key():
     shown = repr(Credentials(api_key="abc", signer=SIGNER))
     assert "abc" not in shown
     assert HEX not in shown
+
+
+@pytest.mark.parametrize("scheme", ["ApiKey-v1 ", "apikey-V1 ", "Bearer ", "Authorization: ApiKey-v1 "])
+def test_a_key_that_was_pasted_with_its_header_is_refused_before_it_is_sent(scheme):
+    with pytest.raises(UsageError, match="scheme of its header") as refused:
+        Credentials(api_key=f"{scheme}s3cret")
+    assert "s3cret" not in f"{refused.value} {refused.value.hint}"
