@@ -11,6 +11,7 @@ import pytest
 
 from privacy_toolkit.core.model import (
     Attribution,
+    Control,
     HeldBefore,
     JournalError,
     Outcome,
@@ -20,6 +21,7 @@ from privacy_toolkit.core.model import (
     UsageError,
 )
 from privacy_toolkit.journal.lease import (
+    ClaimedPages,
     FencedError,
     LeaseBatch,
     LeaseBeat,
@@ -236,6 +238,19 @@ def test_a_write_that_is_under_way_is_passed_over_by_anyone_who_fences_and_seen_
     assert run.totals() == {Outcome.UNKNOWN: 1, Outcome.PENDING: 2}
     with pytest.raises(FencedError):
         lease.commit(to_first, first, LeaseBatch(3, [note]), [(1, pack_commit([pack_note(note)]))])
+
+
+def test_what_is_ones_own_is_written_while_another_has_the_turn_among_all(two, run, execute):
+    (first, to_first), (second, to_second) = two
+    control = ControlRecord(Control.NEGATIVE, "get_customer_inventory", 9, 1, 404, None, held=True)
+    note = Note(1, [(1, INTENT)], LOST)
+    to_first.execute("SET lock_timeout = 1")
+    with to_second.transaction():
+        to_second.execute("SELECT 1 FROM runs WHERE run_no = %s FOR NO KEY UPDATE", (second.run_no,))
+        own = LeaseBatch(2, [note], [control], [ClaimedPages(1, 3)])
+        lease.commit(to_first, first, own, [(1, pack_commit([pack_note(note)]))])
+    assert execute("SELECT walked, execution FROM pages WHERE first = 1").fetchall() == [(True, None)]
+    assert [one.held for one in run.controls()] == [True]
 
 
 def test_a_write_that_comes_through_late_on_an_old_connection_changes_nothing(two, run, address):
