@@ -260,8 +260,9 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request can be written now, as far as can be told: quiet, and not too old."""
-        is_young = self._clock() - self._idle_since <= KEEP_ALIVE
-        return is_young and not (self.closed or self.line.spoiled or self._transport.is_closing() or self._unread())
+        if self.closed or self.line.spoiled or self._clock() - self._idle_since > KEEP_ALIVE:
+            return False
+        return not (self._transport.is_closing() or self._unread())
 
     async def exchange(self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool) -> Received:
         """Send ``payload`` and wait for its answer. ``write`` and ``read`` are in seconds; None is without end.
