@@ -390,9 +390,8 @@ def prepared(
     with ExitStack() as stack:
         scan = stack.enter_context(_scanned(order, settings, state))
         days, (held, matched, nearly) = _DaysAhead(scan, moment), _holds(job, listed, scan, settings, state)
-        options, second, scope, scratch = order.options, order.second, settings.scope, settings.scratch
-        asked = (scope, nonce, stack, scratch, partial(ask, settings, say))
-        made = Preparation(scan, held, given, options, second, state, *asked)
+        asked = (settings.scope, nonce, stack, settings.scratch, partial(ask, settings, say))
+        made = Preparation(scan, held, given, order.options, order.second, state, *asked)
         assigned = job.prepare(made)
         holds, summary, parameters = {**assigned.holds, **held}, scan.summary, {**given, **assigned.parameters}
         plan = Plan(
@@ -422,13 +421,8 @@ def prepared(
             out=order.out and (order.out if is_object_address(order.out) else str(Path(order.out).absolute())),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        made_of = (
-            assigned.subjects,
-            assigned.remember,
-            assigned.requests,
-            None,
-            days.warned([*nearly, *assigned.warnings]),
-        )
+        warned = days.warned([*nearly, *assigned.warnings])
+        made_of = assigned.subjects, assigned.remember, assigned.requests, None, warned
         yield Prepared(plan.keyed(key).sealed(), key, scan, holds, job, *made_of)
 
 

@@ -226,8 +226,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._large: io.BytesIO | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = self._deadline = 0.0
-        self._idle_since = clock()
+        self._timer_at, self._deadline, self._idle_since = 0.0, 0.0, clock()
         self._phase, self._head_size = Phase.CONNECT, 0
         self._writing = self._paused = self._in_room = self._is_early = False
 
@@ -259,8 +258,9 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request can be written now, as far as can be told: quiet, and not too old."""
-        is_young = self._clock() - self._idle_since <= KEEP_ALIVE
-        return is_young and not (self.closed or self.line.spoiled or self._transport.is_closing() or self._unread())
+        if self.closed or self.line.spoiled or self._clock() - self._idle_since > KEEP_ALIVE:
+            return False
+        return not (self._transport.is_closing() or self._unread())
 
     async def exchange(self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool) -> Received:
         """Send ``payload`` and wait for its answer. ``write`` and ``read`` are in seconds; None is without end.
