@@ -38,7 +38,7 @@ from privacy_toolkit.reporting.register import (
     RequestRegister,
     figures,
 )
-from privacy_toolkit.reporting.rows import pseudonym, write_table
+from privacy_toolkit.reporting.rows import AGAIN, pseudonym, write_table
 
 # When people were sent their answers, as somebody recorded it.
 #
@@ -187,11 +187,11 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         UsageError: the run answers nobody's request; the folder is there; a template can't be used.
         RefusedError, JournalError: the run was purged; the journal can't be read.
     """
-    writer = LetterWriter(order.templates, order.lang)
-    if order.out.is_dir() and not any(order.out.iterdir()):
-        order.out.rmdir()
     written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
+        writer = LetterWriter(order.templates, order.lang, rehearsed=plan.environment == "sandbox")
+        if order.out.is_dir() and not any(order.out.iterdir()):
+            order.out.rmdir()
         answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan, today)
         written.environment, written.packages = plan.environment, plan.out or ""
 
@@ -220,11 +220,13 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
             order.out.absolute().parent.mkdir(parents=True, exist_ok=True)
             with put_folder(order.out, over=False) as folder:
                 table = Table("index", dict.fromkeys(_COLUMNS, str), ("id", "ticket"), lambda: rows(folder))
-                write_table(folder / INDEX, table, guard=True)
+                write_table(folder / INDEX, table, guard=True, hint=AGAIN)
                 os.sync()  # once for all letters: each on its own would take hours for a million
         except OSError as error:
+            is_there = isinstance(error, FileExistsError | NotADirectoryError)
             raise UsageError(
-                f"The letters can't be written to {order.out}: {error.strerror}.", "Name a folder that is not there."
+                f"The letters can't be written to {order.out}: {error.strerror}.",
+                "Name a folder that is not there." if is_there else AGAIN,
             ) from None
     written.foreign = sorted(writer.foreign)
     return written

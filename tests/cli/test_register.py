@@ -215,6 +215,26 @@ def test_a_hold_is_over_once_a_later_run_has_carried_the_request_out(call, held,
     assert sorted(answered, key=str) == ["17(3)(b)", "17(3)(b)", None, None]
 
 
+def test_a_hold_is_over_too_if_the_run_that_erased_is_purged(call, held, erase, tmp_path):
+    (tmp_path / "released.csv").write_text("customer_id\ncustomer-00000\n")
+    later = erase(tmp_path / "released.csv", 1)
+    assert call("runs", "purge", later, "--confirm", f"purge {later}", "--json").code == 0
+    done = call("due", "--holds", "--json")
+    assert (done.code, done.json["on_hold"], done.json["past"]) == (0, 2, 0)
+
+
+def test_a_hold_after_an_erasure_that_was_purged_stays(call, erase, tmp_path):
+    """Whom a run erased that is purged may be on hold since: nobody knows which was first, so the hold is listed."""
+    (tmp_path / "list.csv").write_text("customer_id\ncustomer-00000\n")
+    (tmp_path / "holds.csv").write_text("customer_id,reason,review_on\ncustomer-00000,tax,2099-01-01\n")
+    (tmp_path / "other.csv").write_text("customer_id\ncustomer-00001\n")
+    for name, number, more in (("list", 1, ()), ("list", 0, ("--exclude", tmp_path / "holds.csv")), ("other", 1, ())):
+        run_id = erase(tmp_path / f"{name}.csv", number, *more)
+        if not more:
+            assert call("runs", "purge", run_id, "--confirm", f"purge {run_id}", "--json").code == 0
+    assert call("due", "--holds", "--json").json["on_hold"] == 1
+
+
 def test_a_list_that_comes_again_with_its_holds_has_each_of_them_once(call, held, erase, tmp_path):
     again = erase(tmp_path / "list.csv", 2, "--exclude", tmp_path / "holds.csv")
     done = call("due", "--holds", "--json").json
