@@ -37,6 +37,7 @@ from privacy_toolkit.reporting.register import (
     RequestLine,
     RequestRegister,
     figures,
+    going_on,
 )
 from privacy_toolkit.reporting.rows import AGAIN, pseudonym, write_table
 
@@ -481,14 +482,12 @@ def _known_runs(state: State) -> tuple[list[_Known], list[str]]:
 
 
 def _take_over(state: State, run: _Known, later: Sequence[_Known]) -> None:
+    if not later:
+        return
     with state.open(run.summary.run_id) as journal:
-        unfinished = open_subjects(journal, {*OPEN_OUTCOMES, Outcome.FAILED, Outcome.ON_HOLD})
-        no_refusal = _held_otherwise(journal)
-        wanted = (one for one in unfinished if one[0] not in no_refusal)
-        held = set(journal.ids({Outcome.ON_HOLD})) - no_refusal
-        if not (held or run.summary.open or run.summary.failed):
-            return  # such as a night of which earlier exports had answered everybody
-        while some := {id_: (seq, days) for id_, seq, days in islice(wanted, BATCH)}:
+        wanted = going_on(journal)
+        while some := {id_: (seq, days, is_held) for id_, seq, days, is_held in islice(wanted, BATCH)}:
+            held = {id_ for id_, (_, _, is_held) in some.items() if is_held}
             for other in later if some else ():
                 with state.open(other.summary.run_id) as there:
                     settled = there.among(some.keys() - held, SETTLED_OUTCOMES - {Outcome.FAILED})
@@ -499,11 +498,6 @@ def _take_over(state: State, run: _Known, later: Sequence[_Known]) -> None:
                             settled.add(id_)
                 for id_ in settled:
                     run.taken_over[some.pop(id_)[0]] = other.summary.run_id
-
-
-def _held_otherwise(journal: OpenRun) -> set[str]:
-    """Who is on hold in a run without a refusal, such as after a withdrawal: that is no request that goes on."""
-    return {entry.subject.id for entry in journal.entries({Outcome.ON_HOLD}) if entry.state.hold_reason in NO_REFUSAL}
 
 
 def _lines(state: State, run: _Known, packs: Path | None = None) -> Iterator[RequestLine]:

@@ -434,7 +434,7 @@ def holds(state: State, today: date, within: int | None = None) -> tuple[list[He
     list of erased customers tells whether it has, as far as it can be told that they were not erased before the hold.
     """
     found = Counter[_HoldKey]()
-    personal = defaultdict[tuple[str, str], _Held](_Held)
+    personal = defaultdict[tuple[str, str], _OnHold](_OnHold)
     unreadable = []
     for run_id in reversed(state.run_ids()):
         try:
@@ -459,7 +459,7 @@ def holds(state: State, today: date, within: int | None = None) -> tuple[list[He
     return sorted(lines, key=lambda one: (one.review_on is None, one.review_on or "", one.run_id)), unreadable
 
 
-class _Held(msgspec.Struct):
+class _OnHold(msgspec.Struct):
     """Who is on hold by the runs of one job and deployment so far, by id.
 
     ``erasing`` are the runs that erased and still know whom, ``certain`` those on hold of whom they can tell that

@@ -146,8 +146,8 @@ def content_signature(application_id: str, key: bytes, body: bytes) -> str:
     return f"signer={application_id}; signature={digest}"
 
 
-# Who asks: an API key, the signing key of an Application, or both. No repr shows either. A text becomes a ``Secret``, so
-# that nothing else writes it: pickle, a deep copy, JSON, ``asdict``.
+# Who asks: an API key, the signing key of an Application, or both. No repr shows either. A text becomes a ``Secret``:
+# nothing else writes it then, such as pickle, a deep copy, JSON or ``asdict``.
 
 _GIVEN = "given in code"
 

@@ -2,12 +2,17 @@
 
 import csv
 import io
+import os
+from collections import Counter
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from privacy_toolkit.app.requests import register
 from privacy_toolkit.config.settings import deployment_key
 from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.state import open_state
 
 TODAY = datetime.now(UTC).date()
 OLD, NEW = TODAY - timedelta(days=200), TODAY - timedelta(days=1)
@@ -233,6 +238,36 @@ def test_a_hold_after_an_erasure_that_was_purged_stays(call, erase, tmp_path):
         if not more:
             assert call("runs", "purge", run_id, "--confirm", f"purge {run_id}", "--json").code == 0
     assert call("due", "--holds", "--json").json["on_hold"] == 1
+
+
+class Counted:
+    """Stands before a state or a run, and counts how often all subjects of a run are gone through."""
+
+    def __init__(self, behind, read):
+        self._behind, self._read = behind, read
+
+    def __getattr__(self, name):
+        found = getattr(self._behind, name)
+        if name == "open":
+            return self._open
+        if name in {"rows", "entries", "ids"}:
+            self._read[self._behind.run_id] += 1
+        return found
+
+    @contextmanager
+    def _open(self, run_id):
+        with self._behind.open(run_id) as journal:
+            yield Counted(journal, self._read)
+
+
+def test_a_register_goes_through_a_run_once_for_who_may_go_on(call, held, erase, tmp_path):
+    (tmp_path / "other.csv").write_text("customer_id\ncustomer-00007\n")
+    later = erase(tmp_path / "other.csv", 1)
+    read = Counter()
+    found = register(Counted(open_state(os.environ["PRIVACY_TOOLKIT_STATE"]), read), TODAY)
+    assert read[held] == 1
+    assert read[later] == 0
+    assert len(list(found.lines())) == 6
 
 
 def test_a_list_that_comes_again_with_its_holds_has_each_of_them_once(call, held, erase, tmp_path):
