@@ -23,7 +23,7 @@ from privacy_toolkit.app.runs import purge
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import open_regular, put_file, read_private
 from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError, count, rfc3339_seconds
-from privacy_toolkit.engine.open_requests import WITHDRAWN, job_of, plan_scope
+from privacy_toolkit.engine.open_requests import WITHDRAWN, is_rehearsal, job_of, plan_scope
 from privacy_toolkit.engine.plan import Summary, summarize
 from privacy_toolkit.evidence.seal import Chain
 from privacy_toolkit.evidence.verify.findings import Code, Verification
@@ -432,14 +432,16 @@ def holds(state: State, today: date, within: int | None = None) -> tuple[list[He
     and withdrawn requests are not listed: nobody reviews them. Where a request comes again, its latest hold counts,
     and none once a later run of the same job and deployment has carried the request out. If that run is purged, the
     list of erased customers tells whether it has, as far as it can be told that they were not erased before the hold.
+    Runs on SANDBOX are left out where there are others.
     """
-    found = Counter[_HoldKey]()
+    found, rehearsed = Counter[_HoldKey](), set[str]()
     personal = defaultdict[tuple[str, str], _OnHold](_OnHold)
     unreadable = []
     for run_id in reversed(state.run_ids()):
         try:
             with state.open(run_id) as journal:
                 summary = summarize(journal)
+                rehearsed.update((run_id,) if is_rehearsal(summary.plan) else ())
                 scope, has_clock = plan_scope(summary.plan), declaration(summary.plan.job).has_clock
                 if has_clock and not summary.purged:
                     personal[summary.plan.job, scope].take(journal, summary)
@@ -454,6 +456,7 @@ def holds(state: State, today: date, within: int | None = None) -> tuple[list[He
     lines = [
         HeldRequests(*key, None if key[-1] is None else (date.fromisoformat(key[-1]) - today).days, number)
         for key, number in found.items()
+        if key[0] not in rehearsed or len(rehearsed) == len(state.run_ids())
     ]
     lines = [line for line in lines if within is None or (line.days_left is not None and line.days_left <= within)]
     return sorted(lines, key=lambda one: (one.review_on is None, one.review_on or "", one.run_id)), unreadable

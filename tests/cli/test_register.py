@@ -306,6 +306,27 @@ def test_a_calendar_has_due_dates_and_reviews(call, held, dated, erase, tmp_path
     assert {line for line in place.read_bytes().split(b"\r\n") if line.startswith(b"UID:")} == first
 
 
+def test_a_rehearsal_is_due_for_nobody(call, dated, erase, tmp_path, monkeypatch, server):
+    """A run on SANDBOX has deadlines of nobody, and holds that nobody has: they are left out next to others."""
+    holds = tmp_path / "holds.csv"
+    holds.write_text("customer_id,reason,review_on\ncustomer-00002,tax,2020-01-01\n")
+    sentence = f"erase 2 from {server.base_url.removeprefix('http://')}"
+    with monkeypatch.context() as rehearsal:
+        rehearsal.setenv("PRIVACY_TOOLKIT_ENVIRONMENT", "sandbox")
+        run = call("erase", dated, "--exclude", holds, "--confirm", sentence, "--until", "0s", "--json").json["run_id"]
+    alone = call("due", "--json")
+    assert (alone.code, alone.json["open"], alone.json["overdue"]) == (3, 2, 1)
+    assert call("due", "--holds", "--json").json["on_hold"] == 1
+    (tmp_path / "live.csv").write_text("customer_id\ncustomer-00005\n")
+    erase(tmp_path / "live.csv", 1)
+    done = call("due", "--json")
+    assert (done.code, done.json["open"], done.json["overdue"]) == (0, 0, 0)
+    assert done.json["not_counted"] == [{"run_id": run, "reason": "rehearsed", "open": 2}]
+    assert "SANDBOX" in done.err
+    held = call("due", "--holds", "--json")
+    assert (held.code, held.json["on_hold"]) == (0, 0)
+
+
 def test_who_is_to_be_notified_has_to_be_set(call, held):
     done = call("due", "--notify", "--json")
     assert (done.code, done.json["error"]["code"]) == (2, "usage")

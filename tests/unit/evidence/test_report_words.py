@@ -7,8 +7,8 @@ from tests.support.report_words import MEMBERS, VERSIONS, digest, known, pages, 
 
 #: What to do where this fails: CONTRIBUTING.md, "Release", says why.
 CHANGED = (
-    f"What reports say, or their page, is not what was written down of version {__version__}. If a build of it has landed,"
-    " raise __version__, and add what it said before to words_of (findings.py) or pages_of (html.py). Then:"
+    f"What reports say, or their page, is not what was written down of version {__version__}. If a build of it has"
+    " landed, raise __version__, and add what it said before to words_of (findings.py) or pages_of (html.py). Then:"
     " make words"
 )
 
