@@ -42,7 +42,7 @@ from privacy_toolkit.jobs.patrol import (
 )
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State
-from privacy_toolkit.reporting.rows import check_out, write_table
+from privacy_toolkit.reporting.rows import AGAIN, check_out, write_table
 
 _PART = "patrol"
 #: With these nobody has been read yet, or not reliably: a later patrol goes on with the run. So it does with those who
@@ -356,6 +356,6 @@ def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Cal
         looked_at = LookAtRedemptions(scan, moment(clock))
         ask(settings, say, looked_at)
         if order.out is not None:
-            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard)
+            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard, hint=AGAIN)
         summary = scan.summary
     return Redemptions(summary.subjects, summary.rejected, summary.duplicates, looked_at.totals())

@@ -38,8 +38,9 @@ from privacy_toolkit.reporting.register import (
     RequestLine,
     RequestRegister,
     figures,
+    going_on,
 )
-from privacy_toolkit.reporting.rows import pseudonym, write_table
+from privacy_toolkit.reporting.rows import AGAIN, pseudonym, write_table
 
 # When people were sent their answers, as somebody recorded it.
 #
@@ -188,12 +189,12 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         UsageError: the run answers nobody's request; the folder is there; a template can't be used.
         RefusedError, JournalError: the run was purged; the journal can't be read.
     """
-    writer = LetterWriter(order.templates, order.lang)
     check_apart(order.out)
-    if order.out.is_dir() and not any(order.out.iterdir()):
-        order.out.rmdir()
     written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
+        writer = LetterWriter(order.templates, order.lang, rehearsed=plan.environment == "sandbox")
+        if order.out.is_dir() and not any(order.out.iterdir()):
+            order.out.rmdir()
         answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan, today)
         written.environment, written.packages = plan.environment, plan.out or ""
 
@@ -222,11 +223,13 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
             order.out.absolute().parent.mkdir(parents=True, exist_ok=True)
             with put_folder(order.out, over=False) as folder:
                 table = Table("index", dict.fromkeys(_COLUMNS, str), ("id", "ticket"), lambda: rows(folder))
-                write_table(folder / INDEX, table, guard=True)
+                write_table(folder / INDEX, table, guard=True, hint=AGAIN)
                 os.sync()  # once for all letters: each on its own would take hours for a million
         except OSError as error:
+            is_there = isinstance(error, FileExistsError | NotADirectoryError)
             raise UsageError(
-                f"The letters can't be written to {order.out}: {error.strerror}.", "Name a folder that is not there."
+                f"The letters can't be written to {order.out}: {error.strerror}.",
+                "Name a folder that is not there." if is_there else AGAIN,
             ) from None
     written.foreign = sorted(writer.foreign)
     return written
@@ -481,14 +484,12 @@ def _known_runs(state: State) -> tuple[list[_Known], list[str]]:
 
 
 def _take_over(state: State, run: _Known, later: Sequence[_Known]) -> None:
+    if not later:
+        return
     with state.open(run.summary.run_id) as journal:
-        unfinished = open_subjects(journal, {*OPEN_OUTCOMES, Outcome.FAILED, Outcome.ON_HOLD})
-        no_refusal = _held_otherwise(journal)
-        wanted = (one for one in unfinished if one[0] not in no_refusal)
-        held = set(journal.ids({Outcome.ON_HOLD})) - no_refusal
-        if not (held or run.summary.open or run.summary.failed):
-            return  # such as a night of which earlier exports had answered everybody
-        while some := {id_: (seq, days) for id_, seq, days in islice(wanted, BATCH)}:
+        wanted = going_on(journal)
+        while some := {id_: (seq, days, is_held) for id_, seq, days, is_held in islice(wanted, BATCH)}:
+            held = {id_ for id_, (_, _, is_held) in some.items() if is_held}
             for other in later if some else ():
                 with state.open(other.summary.run_id) as there:
                     settled = there.among(some.keys() - held, SETTLED_OUTCOMES - {Outcome.FAILED})
@@ -499,11 +500,6 @@ def _take_over(state: State, run: _Known, later: Sequence[_Known]) -> None:
                             settled.add(id_)
                 for id_ in settled:
                     run.taken_over[some.pop(id_)[0]] = other.summary.run_id
-
-
-def _held_otherwise(journal: OpenRun) -> set[str]:
-    """Who is on hold in a run without a refusal, such as after a withdrawal: that is no request that goes on."""
-    return {entry.subject.id for entry in journal.entries({Outcome.ON_HOLD}) if entry.state.hold_reason in NO_REFUSAL}
 
 
 def _lines(state: State, run: _Known, packs: Path | None = None) -> Iterator[RequestLine]:

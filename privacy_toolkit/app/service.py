@@ -149,6 +149,9 @@ class PlanToApply(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.plan.digest[:16]}>"
 
+    def __reduce__(self) -> str:
+        raise TypeError("The key of a plan is not written anywhere but to a file of its own.")
+
 
 def apply(
     given: PlanToApply,

@@ -431,6 +431,8 @@ def _left(line: DueRequest) -> str:
 def _not_counted(run: NotCounted) -> str:
     if run.open is None:
         return f"Run {run.run_id} can't be read: what is open in it is not counted. Keep its folder, it may be fixed."
+    if run.reason == "rehearsed":
+        return f"Run {run.run_id} was a rehearsal on SANDBOX: {count(run.open, 'open subject')} of it left out."
     return (
         f"Run {run.run_id} was purged with {count(run.open, 'subject')} open: nobody can tell any more who they are,"
         " so they are not counted."

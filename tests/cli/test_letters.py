@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 import shutil
 import stat
 from datetime import UTC, date, datetime, timedelta
@@ -130,6 +131,31 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(call, erased, templa
     done = call("letters", erased, "--out", out, "--templates", templates)
     assert done.code == 2
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+def test_where_there_is_no_room_no_letter_is_there_and_nothing_is_said_of_runs(call, erased, templates, tmp_path):
+    (templates / "letter.css").write_text("/* long */" * 50_000)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))  # as a full disk: no file gets longer than that
+    try:
+        done = call("letters", erased, "--out", tmp_path / "letters", "--templates", templates, "--json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.code != 0
+    assert "resume" not in done.out
+    assert "Make room" in done.json["error"]["hint"]
+    assert not (tmp_path / "letters").exists()
+
+
+def test_letters_of_a_run_on_sandbox_say_that_they_rehearse(call, requests, phrase, templates, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRIVACY_TOOLKIT_ENVIRONMENT", "sandbox")
+    out = tmp_path / "letters"
+    call("erase", requests, "--confirm", phrase)
+    done = call("letters", "latest", "--out", out, "--templates", templates)
+    assert done.code == 0, done.err
+    letters = [path for path in out.iterdir() if path.suffix in {".txt", ".html"}]
+    assert len(letters) == 24
+    assert all("Do not send it." in " ".join(path.read_text().split()) for path in letters)
 
 
 def test_a_ground_without_words_is_named_and_nobody_gets_a_letter(call, server, requests, templates, tmp_path):
