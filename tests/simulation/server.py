@@ -211,7 +211,8 @@ class Server:
         if fault in REFUSALS:
             return self._refusal(str(fault), call.operation)
         if fault == "blocked":  # a firewall, by what is in the request
-            return without_acting(FaultKind.FOREIGN_401, self.rng.randrange(64), self._faults, call.operation)
+            played = without_acting(FaultKind.FOREIGN_401, self.rng.randrange(64), self._faults, call.operation)
+            return replace(played, fault=None)
         if fault == "error_within":  # what it would have answered, and nothing was done
             try:
                 return Reaction(self.deployment.rehearse(call))

@@ -84,15 +84,18 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gap: float = 0.0
 
 
-def spec_of(seed: int, job: Job | None = None, *, first: bool = False) -> Spec:
-    """Draw the run of a seed; ``first``: without what was added later, as it was when a seed was written down."""
+def spec_of(seed: int, job: Job | None = None, *, first: bool = False, newest: bool = True) -> Spec:
+    """Draw the run of a seed; ``first``: without what was added later, as it was when a seed was written down.
+
+    Without ``newest`` it is as it was before what was added last.
+    """
     if first:
         return _first(seed, job)
     rng = Random(f"later {seed}")
     is_patrol = rng.random() < 0.04
     spec = _first(seed, Job.PATROL if is_patrol and job is None else job)
     spec = _more(msgspec.structs.replace(spec, positive=True) if spec.job is Job.PATROL else spec, rng)
-    return _newest(spec, Random(f"latest {seed}"))
+    return _newest(spec, Random(f"latest {seed}")) if newest else spec
 
 
 def _newest(spec: Spec, rng: Random) -> Spec:
