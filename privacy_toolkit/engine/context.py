@@ -69,8 +69,9 @@ class ExecutionContext:
 
     ``journal`` is what is read, ``lease`` what is written through. ``learned_gone`` is how the deployment answers for
     an erased profile, as its control profile taught, ``gone`` how as the erasures of this run show; None: not known.
-    One 404 after an erasure may have been wrong: ``gone_by`` are those who had one, as long as nobody ``gone_surely``
-    had two; ``gone_before`` gives those of earlier executions, None where that is too much to ask.
+    One 404 after an erasure may have been wrong: ``gone_by`` are those who had one, with whether they are settled, as
+    long as nobody ``gone_surely`` had two; ``gone_before`` gives those of earlier executions, None where that is too
+    much to ask.
     ``recognise`` says of some ids whether earlier runs account for their absence, ``suppressed`` of a customer whether
     an earlier run erased them. ``sandbox``: what the settings say of the environment. ``grace`` is how many seconds an
     update without an answer may still be applied. ``aside`` does what would hold up the event loop. ``explain`` says
@@ -96,7 +97,7 @@ class ExecutionContext:
     explain: Callable[[Obstacle], tuple[str, str]] = lambda obstacle: (obstacle.value, "")
     positive: str | None = None
     gone: Gone | None = None
-    gone_by: list[str] = field(default_factory=list)
+    gone_by: dict[str, bool] = field(default_factory=dict)
     gone_surely: bool = False
     gone_before: Callable[[], list[str] | None] = list
     gone_turn: asyncio.Lock = field(default_factory=asyncio.Lock)

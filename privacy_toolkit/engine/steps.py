@@ -359,6 +359,8 @@ class Steps:
         note = Note(self._lead.seq if seq is None else seq, (), state, result)
         self._tools.lease.record([*self._unrecorded, note])
         self._unrecorded = []
+        if self._lead.id in self._tools.gone_by:
+            self._tools.gone_by[self._lead.id] = True
         self._tools.emit(Settled(state.outcome))
         if (reason := self._tools.watch.settled(state.outcome)) is not None:
             self._tools.stop.request(reason)
@@ -425,12 +427,15 @@ class Steps:
         try:
             before, tools.gone_before = tools.gone_before(), list
             tools.gone_surely = tools.gone_surely or before is None
-            tools.gone_by[:0] = before or ()
-            while tools.gone_by and not tools.gone_surely:
-                answer = await self.read(CONTROL_QUESTION, Purpose.READ_AFTER, tools.gone_by[-1])
+            tools.gone_by.update(dict.fromkeys(before or (), True))
+            while not tools.gone_surely:
+                asked = next((id_ for id_, is_settled in tools.gone_by.items() if is_settled), None)
+                if asked is None:  # nobody, or those whose own requests are still under way
+                    break
+                answer = await self.read(CONTROL_QUESTION, Purpose.READ_AFTER, asked)
                 if answer.finding is _DONE:
                     tools.controls.contradicted(CONTROL_QUESTION)
-                    tools.gone_by.pop()
+                    del tools.gone_by[asked]
                     tools.gone = tools.gone if tools.gone_by else None
                 elif answer.finding is _ABSENT and await self.proven(CONTROL_QUESTION, answer):
                     tools.gone_surely = True
@@ -450,9 +455,8 @@ class Steps:
         tools = self._tools
         if gone is _GONE and not tools.gone_surely:
             tools.gone_surely = surely
-            if len(tools.gone_by) < MOST_GONE_BY:
-                tools.gone_by.append(self._lead.id)
-            elif self._lead.id not in tools.gone_by:  # so many are not all wrong
+            tools.gone_by[self._lead.id] = False
+            if len(tools.gone_by) > MOST_GONE_BY:  # so many are not all wrong
                 tools.gone_surely = True
         if tools.gone is None or gone is _GONE:
             tools.gone = gone

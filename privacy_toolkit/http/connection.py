@@ -15,8 +15,7 @@ Which answers are proven (``Line``) depends on how a connection lives and ends:
   announced after several answers: what announced it may have been the answer to the request before.
 - Idle or retired, it is closed after ``KEEP_ALIVE`` seconds of silence since its last answer. That proves nothing: a
   proxy that is one answer late has nothing more to say. While somebody waits for its proof it stays open for
-  ``LINGER`` seconds, so that a control can be asked on it.
-  ``abort`` alone proves and spoils nothing.
+  ``LINGER`` seconds, so that a control can be asked on it. ``abort`` alone proves and spoils nothing.
 
 What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked. So
 nothing is written where something is unread, no answer is proven by itself, and none may begin before the request left.
@@ -60,7 +59,7 @@ _SWITCHING_PROTOCOLS, _OK, _NO_CONTENT = 101, 200, 204  # plain numbers: these a
 _STATUSES = range(100, 600)
 _VERSIONS = frozenset({"1.0", "1.1"})
 #: Lengths of the names that matter to a body's frame: others need not be put into lower case.
-_LENGTHS = frozenset(map(len, ("content-length", "content-encoding", "transfer-encoding")))
+_LENGTHS = frozenset(map(len, ("age", "content-length", "content-encoding", "transfer-encoding")))
 _INTERIM = ord("1")  # how the status of an interim answer begins
 _SHORTLY = 0.05  # seconds until the event loop has certainly come to what is unread
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
@@ -77,7 +76,7 @@ _PLAIN_HEAD = re.compile(
 ).fullmatch
 _FIELDS = re.compile(rb"\r\n([^:]+): ?([^\r]*)")
 _LENGTH = b"\r\ncontent-length:"
-_FRAMING = re.compile(rb"\r\n(?:transfer-|content-encoding|upgrade|[^:]*connection:(?! keep-alive\r))").search
+_FRAMING = re.compile(rb"\r\n(?:age:|transfer-|content-encoding|upgrade|[^:]*connection:(?! keep-alive\r))").search
 _LARGEST_PLAIN_HEAD = 8192  # bytes
 _ODD = frozenset({204, 205})
 _DIGITS = 9  # of a length that is not too long
@@ -228,7 +227,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at, self._deadline, self._idle_since = 0.0, 0.0, clock()
         self._phase, self._head_size = Phase.CONNECT, 0
-        self._writing = self._paused = self._in_room = self._is_early = False
+        self._writing = self._paused = self._in_room = self._is_foreign = False
 
     def attach(self, transport: asyncio.Transport | None) -> None:
         """Take ``transport``, which may be a TLS one put on top of the first, as the one to write to.
@@ -371,8 +370,7 @@ class Connection(asyncio.Protocol):
         del self._parser  # it leads back here
         self._on_lost(self)
 
-    # What goes to the parser. Where a head ends is looked for here: so it is measured exactly, and it is known when
-    # more came than belongs to an answer. The parser takes no other end of a head for one.
+    # What goes to the parser. Where a head ends is looked for here, and so is what comes beyond an answer.
 
     def _feed_head(self, data: bytes) -> bool:
         """Take a part that begins in a head, of an interim answer maybe; False if it is too large, or too much."""
@@ -410,7 +408,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """An answer begins, maybe too early; one that nobody asked for ends the connection."""
-        self._is_early = self._writing
+        self._is_foreign = self._writing
         if self._answer is None:
             self._spoil()
 
@@ -469,6 +467,8 @@ class Connection(asyncio.Protocol):
 
     def _takes(self, name: bytes, value: bytes, *, empty: bool) -> bool:
         match name:
+            case b"age":  # a cache had it (RFC 9111, section 5.1); one that has just asked may say 0
+                self._is_foreign = self._is_foreign or value.strip(b" \t0") != b""
             case b"content-length":
                 self._length = int(value)
                 return not (empty and self._length)
@@ -508,8 +508,8 @@ class Connection(asyncio.Protocol):
         line.last = now
         if answer is not None and not answer.done():
             answer.set_result(Received(status, head, body, now - self._started, _new(Mark, (line, number))))
-        if self._is_early:  # an answer to half a request: nothing more can be made of this connection
-            line.early = number
+        if self._is_foreign:  # an answer to half a request, or another one: no more is made of this connection
+            line.foreign = number
             self._spoil()
         elif not stays:
             self.closed = self.announced = True

@@ -483,7 +483,7 @@ def read_exchange(operation: Operation, exchange: Exchange, now: datetime, asked
     if isinstance(exchange, Fault):
         return _read_fault(exchange)
     mark = exchange.mark
-    if mark is not None and mark.line.early == mark.number:  # whatever it says, it was said of something else
+    if mark is not None and mark.line.foreign == mark.number:  # whatever it says, it was said to another request
         wait = parse_retry_after(exchange.retry_after, now)
         return Answer(_UNKNOWN, Reason.FOREIGN_ANSWER, exchange.status, wait=wait, mark=mark)
     if exchange.status == operation.success:

@@ -1,4 +1,4 @@
-"""An answer that begins before its request has left as a whole is none to it, whatever it says."""
+"""An answer that begins before its request has left, or that a cache had kept, is none to it, whatever it says."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -90,3 +90,19 @@ def test_what_begins_when_the_request_has_left_counts(interim):
     """An interim answer may come sooner: it says nothing."""
     reply = answered(interim, None, whole(404, OWN % 404)) if interim else answered(None, whole(404, OWN % 404))
     assert found(READ, reply, "c")[:2] == (Finding.ABSENT, Reason.NOT_FOUND)
+
+
+def aged(status, body, age):
+    return whole(status, body).replace(b"\r\n\r\n", b"\r\nAge: %b\r\n\r\n" % age, 1)
+
+
+@pytest.mark.parametrize(("operation", "status", "body"), [(READ, 404, OWN % 404), (RESERVE, 201, COUPON)])
+@pytest.mark.parametrize("age", [b"1", b"86400", b"0, 30", b"soon"])
+def test_what_a_cache_had_kept_says_nothing_of_now(operation, status, body, age):
+    reply = answered(None, aged(status, body, age))
+    assert found(operation, reply, "CODE") == (Finding.UNKNOWN, Reason.FOREIGN_ANSWER, status, False, False)
+
+
+@pytest.mark.parametrize("age", [b"0", b" 0 ", b"00", b""])
+def test_a_cache_that_has_just_asked_changes_nothing(age):
+    assert found(READ, answered(None, aged(404, OWN % 404, age)), "c")[:2] == (Finding.ABSENT, Reason.NOT_FOUND)

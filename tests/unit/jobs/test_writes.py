@@ -25,7 +25,7 @@ BAD = refusal(400)
 
 
 def MADE_FOR(_, body):  # noqa: N802 - an answer like the others
-    """A new code for the advocate who is named."""
+    """A new code for the one who is named as the advocate."""
     return httpx2.Response(201, json=referral(body["advocateProfileIntegrationId"]))
 
 
