@@ -317,8 +317,7 @@ class Steps:
             raise Stopped
         record = self._ended(_ACT, operation, answer, exchange.elapsed, act.intended_at)
         if not act.numbers:  # no connection: there was no intent either
-            self._notes(tuple(lost), record)
-            act.numbers = list(map(self._made.__getitem__, lost))
+            act.numbers = [note.exchanges[0][0] for note in self._notes(tuple(lost), record)]
         elif answer.finding is not _NEVER_SENT:
             self._acted = True
         numbers = dict(zip(lost, act.numbers, strict=True))
