@@ -98,7 +98,10 @@ class Steps:
     """The steps for the subjects of one walk in one execution; the first of them carries what is about all."""
 
     def __init__(self, entries: Sequence[Entry], tools: ExecutionContext) -> None:
-        self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
+        if len(entries) == 1:  # nearly always
+            self._made = {entries[0].subject.seq: len(entries[0].exchanges)}
+        else:
+            self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
         self._lead = entries[0].subject
         self._tools = tools
         self._unrecorded: list[Note] = []
