@@ -259,6 +259,8 @@ COLLECT_AFTER: Final = 50_000
 #: The same before a run is worked on: modules are objects by the ten thousand, and no garbage.
 COLLECT_AT_START: Final = 200_000
 _NOT_TO_BE_FOUND: Final[Any] = None
+_DOCUMENTED: Final = "pyarrow.vendored.docscrape"
+_NOTHING_SAID: Final[Any] = SimpleNamespace(NumpyDocString=lambda _: {"Parameters": ()})
 #: What pyarrow loads where it finds it: for arrays, and for file systems that are not of this machine.
 _NOT_NEEDED: Final = ("numpy", *(f"pyarrow._{name}" for name in ("s3fs", "gcsfs", "azurefs", "hdfs")))
 
@@ -310,6 +312,8 @@ def _import_compute() -> None:
         list_functions=lambda: ["utf8_zero_fill"],  # which it gives a second name at once
         get_function=registry().get_function,
     )
+    # What reads the documentation of options, to write that of the functions, loads pydoc; nobody reads it here.
+    documented = sys.modules.setdefault(_DOCUMENTED, _NOTHING_SAID)
     try:
         compute: Any = import_module("pyarrow.compute")
         compute.__getattr__ = made
@@ -319,6 +323,8 @@ def _import_compute() -> None:
         sys.modules.pop("pyarrow.compute", None)
     finally:
         inner.function_registry = registry
+        if documented is _NOTHING_SAID:
+            del sys.modules[_DOCUMENTED]
 
 
 @contextmanager
