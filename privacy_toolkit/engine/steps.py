@@ -243,7 +243,8 @@ class Steps:
         is_absence, are_in_step = False, True
         for answer in answers:  # nearly always one
             is_absence = is_absence or answer.finding is _ABSENT
-            are_in_step = are_in_step and answer.is_in_step
+            mark = answer.mark
+            are_in_step = are_in_step and (mark is None or mark.line.proven >= mark.number)
         bracketed = is_absence if bracketed is None else bracketed
         if are_in_step and not bracketed:
             return True
