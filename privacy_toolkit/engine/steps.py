@@ -102,7 +102,10 @@ class Steps:
     """The steps for the subjects of one walk in one execution; the first of them carries what is about all."""
 
     def __init__(self, entries: Sequence[Entry], tools: ExecutionContext) -> None:
-        self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
+        if len(entries) == 1:  # nearly always
+            self._made = {entries[0].subject.seq: len(entries[0].exchanges)}
+        else:
+            self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
         self._lead = entries[0].subject
         self._tools = tools
         self._unrecorded: list[Note] = []
@@ -244,7 +247,8 @@ class Steps:
         is_absence, are_in_step = False, True
         for answer in answers:  # nearly always one
             is_absence = is_absence or answer.finding is _ABSENT
-            are_in_step = are_in_step and answer.is_in_step
+            mark = answer.mark
+            are_in_step = are_in_step and (mark is None or mark.line.proven >= mark.number)
         bracketed = is_absence if bracketed is None else bracketed
         if are_in_step and not bracketed:
             return True
@@ -318,8 +322,7 @@ class Steps:
             raise Stopped
         record = self._ended(_ACT, operation, answer, exchange.elapsed, act.intended_at)
         if not act.numbers:  # no connection: there was no intent either
-            self._notes(tuple(lost), record)
-            act.numbers = list(map(self._made.__getitem__, lost))
+            act.numbers = [note.exchanges[0][0] for note in self._notes(tuple(lost), record)]
         elif answer.finding is not _NEVER_SENT:
             self._acted = True
         numbers = dict(zip(lost, act.numbers, strict=True))

@@ -271,8 +271,7 @@ class Connection(asyncio.Protocol):
         self._answer = answer
         self._status = self._head_size = self._barren = self.size = 0
         self._tail, self._bodiless, self._may_be_plain = b"", bodiless, not bodiless
-        self._phase, self._read_limit = _WRITE, read
-        self._started = self._clock()
+        self._phase, self._read_limit, self._started = _WRITE, read, self._clock()
         if self._transport.is_closing():
             self._fail(Trouble.BROKEN, sent=False)
         else:
@@ -290,7 +289,8 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             del answer  # an exception in it leads back to this frame, and so to all that was received
-            self._let_go()  # only now, so that no more is read while answers wait to be looked at
+            if self._in_room:
+                self._let_go()  # only now, so that no more is read while answers wait to be looked at
 
     def retire(self) -> None:
         """Carry no more requests, and find out how the connection ends; ``on_lost`` is called in any case."""

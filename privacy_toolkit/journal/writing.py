@@ -94,11 +94,11 @@ class PageLog:
         """Make the rows of one commit, one a page, from notes with number of the subject and whether it is settled."""
         pages: dict[int, list[bytes]] = {}
         self._commits += 1
+        first, beyond, page = 0, 0, list[bytes]()
         for seq, is_settled, note in notes:
-            first = self.page_of(seq)
-            page = pages.get(first)
-            if page is None:
-                page = pages[first] = []
+            if not first <= seq < beyond:  # nearly always it is the page of the one before
+                first = self.page_of(seq)
+                beyond, page = first + self._sizes[first], pages.setdefault(first, [])
                 self._unfolded.setdefault(first, _Unfolded())
             page.append(note)
             if is_settled:

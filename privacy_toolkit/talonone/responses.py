@@ -524,8 +524,8 @@ def _read_refusal(operation: Operation, reply: Reply, now: datetime, asked: Aske
     """
     status = reply.status
     meaning = operation.statuses.get(status)
-    asks_to_wait = reply.retry_after is not None and meaning is not _NOT_LET_IN
-    wait = parse_retry_after(reply.retry_after, now) if asks_to_wait else None
+    is_silent = reply.retry_after is None or meaning is _NOT_LET_IN
+    wait = None if is_silent else parse_retry_after(reply.retry_after, now)
     if meaning is not None and _is_own_refusal(reply, asked.generation):
         return Answer(_FINDINGS[meaning], _REASONS[status], status, wait=wait, mark=reply.mark)
     return Answer(_UNKNOWN, _unreliable(status), status, wait=wait, mark=reply.mark)
@@ -538,8 +538,7 @@ def _is_own_refusal(reply: Reply, generation: Generation) -> bool:
     the answer.
     """
     has_code = generation is _CURRENT or reply.status == _UNAVAILABLE
-    read = _is_refusal if len(reply.body) <= _SHORT else _is_refusal.__wrapped__
-    return read(reply.body, reply.status, has_code)
+    return (_is_refusal if len(reply.body) <= _SHORT else _is_refusal.__wrapped__)(reply.body, reply.status, has_code)
 
 
 @lru_cache(maxsize=64)  # most say the same few words again and again
