@@ -11,6 +11,7 @@ import ipaddress
 import os
 import queue
 import re
+import select
 import socket
 import ssl
 import threading
@@ -39,12 +40,15 @@ _NETWORK: Final = {
     "tcp_user_timeout": "20000",
     "application_name": "privacy-toolkit",
 }
-#: What is set on every connection. A commit is on disk before it is said to be, whatever the server is set to.
+#: What is set on every connection. A commit is on disk before it is said to be, whatever the server is set to, and what
+#: waits for a lock sees what was written meanwhile: with any other isolation two runs could begin on one target.
 _SESSION: Final = """
     SELECT set_config('search_path', 'toolkit, pg_temp', false),
            set_config('statement_timeout', %s, false),
            set_config('lock_timeout', '10s', false),
            set_config('idle_in_transaction_session_timeout', '600s', false),
+           set_config('idle_session_timeout', '0', false),
+           set_config('default_transaction_isolation', 'read committed', false),
            set_config('client_encoding', 'UTF8', false),
            set_config('synchronous_commit',
                       CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
@@ -77,6 +81,7 @@ _CODES: Final = {
     "57P01": "it was shut down",
     "57P02": "it was restarted after a crash",
     "57P03": "it is starting up or shutting down",
+    "57P05": "the connection was idle for too long",
 }
 #: Classes of codes: connections, what was given up for another, what was in the way, what an operator ended.
 _PASSING: Final = frozenset({"08", "40", "55", "57"})
@@ -267,9 +272,14 @@ class Database:
                 found = self._idle.pop() if self._idle else None
             if found is None:
                 return self.connect()
-            if not found.closed and not found.broken:
+            if not (found.closed or found.broken or _is_left(found)):
                 return found
             found.close()
+
+
+def _is_left(connection: Connection) -> bool:
+    """Whether the server, or what is between, has ended a connection that was idle: nothing else comes unasked."""
+    return bool(select.select([connection], [], [], 0)[0])
 
 
 def _close_all(idle: list[Connection]) -> None:

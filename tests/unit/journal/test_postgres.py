@@ -572,3 +572,48 @@ def test_a_state_of_before_that_knows_no_table_of_its_own_is_not_in_doubt_and_le
     assert state.identity.doubt() == ""
     state.identity.advance()
     assert state.identity._kept().table == state.identity._now().table
+
+
+# What an administrator sets for a database or a role, and what is between it and the toolkit.
+
+#: Settings that would change what statements mean, or end what is idle.
+SET_BY_OTHERS = (
+    "default_transaction_isolation = 'serializable'",
+    "idle_session_timeout = '5s'",
+    "idle_in_transaction_session_timeout = '1ms'",
+    "statement_timeout = '1ms'",
+    "lock_timeout = '1ms'",
+    "search_path = 'nowhere'",
+    "standard_conforming_strings = off",
+    "bytea_output = 'escape'",
+    "DateStyle = 'German'",
+    "TimeZone = 'Asia/Kathmandu'",
+    "client_encoding = 'LATIN1'",
+)
+
+
+@pytest.fixture
+def set_by_others(address, execute):
+    for one in SET_BY_OTHERS:
+        execute(f"ALTER DATABASE unit SET {one}")
+    yield
+    execute("ALTER DATABASE unit RESET ALL")
+
+
+def test_what_an_administrator_sets_changes_nothing(set_by_others, state, address):
+    state.create(RUN, staged())
+    with state.open(RUN) as run, Database(address).used() as other:
+        terms = LeaseTerms(exclusive=False)
+        me = LeaseOf(run._run_no, RUN, run.lease(1, "{}", terms).number, terms)
+        with other.transaction():
+            assert other.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
+            assert lease.claim(other, me, ()) == (1, 3)
+        assert run.totals() == {Outcome.PENDING: 3}
+
+
+def test_a_connection_that_was_ended_while_it_was_idle_is_not_used_again(address, execute):
+    database = Database(address)
+    with database.used() as idle:
+        pid = idle.info.backend_pid
+    execute("SELECT pg_terminate_backend(%s, 10000)", pid)
+    assert database.row("SELECT 1") == (1,)
