@@ -439,6 +439,9 @@ def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None)
 # Addresses.
 
 
+_SCHEMES: Final = ("postgresql://", "postgres://")
+
+
 def _parameters(address: str) -> dict[str, Any]:
     """What an address says, by libpq's names, with TLS as it has to be.
 
@@ -446,6 +449,8 @@ def _parameters(address: str) -> dict[str, Any]:
         UsageError: it can't be read, holds a password, or asks for less.
     """
     try:
+        if not address.startswith(_SCHEMES):
+            raise psycopg.ProgrammingError
         given = {name: str(value) for name, value in conninfo.conninfo_to_dict(address).items() if value is not None}
     except psycopg.Error:
         raise UsageError(

@@ -369,6 +369,22 @@ def test_a_password_is_not_taken_from_an_address_and_never_shown(address):
     assert "hunter2" not in f"{error.value} {error.value.hint}"
 
 
+@pytest.mark.parametrize(
+    "misspelt",
+    [
+        "PostgreSQL://toolkit@127.0.0.1/x",
+        "postgresql:toolkit@127.0.0.1/x",
+        "postgresql:/toolkit@127.0.0.1/x",
+        "host=127.0.0.1 dbname=x",
+        "mysql://toolkit@127.0.0.1/x",
+        "file:///srv/state",
+    ],
+)
+def test_what_can_only_be_meant_as_an_address_is_not_taken_for_a_folder_without_runs(misspelt):
+    with pytest.raises(UsageError, match=r"The address of the state can't be read"):
+        open_state(misspelt)
+
+
 def test_over_a_network_the_certificate_is_verified():
     with pytest.raises(UsageError, match="certificate"):
         Database("postgresql://db.example.org/x?sslmode=require")
@@ -435,6 +451,32 @@ def test_a_role_may_do_what_it_was_granted_and_no_more(run, execute, address):
         opened.purge(3, b"{}")
     with pytest.raises(UsageError, match="no such role"):
         schema.grant(Database(address), "nobody-of-that-name", "reader")
+
+
+def test_a_role_from_which_temporary_tables_were_taken_is_given_them_again(state, execute, address):
+    execute("REVOKE TEMPORARY ON DATABASE unit FROM PUBLIC")
+    execute("CREATE ROLE sorting LOGIN")
+    sorting = Database(address.replace("toolkit@", "sorting@"))
+    try:
+        for _ in range(2):
+            schema.grant(Database(address), "sorting", schema.WORKER)
+            assert schema.usage(sorting)["lacks"] == ()
+            execute("REVOKE TEMPORARY ON DATABASE unit FROM sorting")
+            assert schema.usage(sorting)["lacks"] == ("TEMPORARY on the database",)
+    finally:
+        execute("GRANT TEMPORARY ON DATABASE unit TO PUBLIC")
+        execute("DROP OWNED BY sorting")
+        execute("DROP ROLE sorting")
+
+
+def test_a_database_that_is_set_to_read_only_is_named_by_doctor(execute, address):
+    execute("ALTER DATABASE unit SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(UsageError, match="set to read-only"):
+            schema.condition(Database(address), lambda: 0.0)
+    finally:
+        execute("SET default_transaction_read_only = off")
+        execute("ALTER DATABASE unit RESET ALL")
 
 
 def test_a_small_run_is_divided_so_that_several_can_claim_something(state):
