@@ -63,8 +63,8 @@ _NOT_A_DEPLOYMENT = {"talon.one", *(f"{name}.talon.one" for name in ("www", "doc
 #: Seven days, in seconds.
 DEFAULT_VALID = 7 * 86_400
 
-#: The beginning of what can only be meant as an address, of PostgreSQL or of anything else: a folder of that name has no
-#: runs. One slash is what is left of two once it went through a path.
+#: The beginning of what can only be meant as an address, of PostgreSQL or of anything else: a folder of that name has
+#: no runs. One slash is what is left of two once it went through a path.
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|postgres(ql)?:|(host(addr)?|service|dbname|user|port) *=", re.IGNORECASE)
 
 T = TypeVar("T")
