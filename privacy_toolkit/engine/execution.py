@@ -452,14 +452,7 @@ class _Heard:
         match signal:
             case ShareChanged(rate):
                 self._tuner.shared(rate)
-                holds = tools.lease.may_send()
-                if holds and self._timer is not None:
-                    self._timer.cancel()
-                    self._timer = None
-                self._has_held = self._has_held or holds
-                if self._timer is None and not holds:
-                    after = _LOOK_EVERY if self._has_held else _FIRST_AFTER
-                    self._timer = asyncio.get_running_loop().call_later(after, self._tell_away, after)
+                self._look_whether_held()
             case AskedToPause(seconds):
                 tools.pacer.pause(seconds)
                 tools.paused_until = max(tools.paused_until, tools.monotonic() + seconds)
@@ -473,6 +466,17 @@ class _Heard:
             case LeaseLost():
                 self.is_lost = True
                 tools.stop.request(StopReason.JOURNAL_FAILED)
+
+    def _look_whether_held(self) -> None:
+        """Begin to watch a lease that does not hold, or no more."""
+        if self._tools.lease.may_send():
+            self._has_held = True
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        elif self._timer is None:
+            after = _LOOK_EVERY if self._has_held else _FIRST_AFTER
+            self._timer = asyncio.get_running_loop().call_later(after, self._tell_away, after)
 
     def _tell_away(self, seconds: float) -> None:
         """Say now and then that the lease could not be renewed: anyone who looks on can't tell it from idleness."""
