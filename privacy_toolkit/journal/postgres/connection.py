@@ -11,6 +11,7 @@ import ipaddress
 import os
 import queue
 import re
+import secrets
 import select
 import socket
 import ssl
@@ -52,8 +53,11 @@ _SESSION: Final = """
            set_config('client_encoding', 'UTF8', false),
            set_config('synchronous_commit',
                       CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
-                      false)
+                      false),
+           set_config('toolkit.session', %s, false),
+           pg_backend_pid()
 """
+_OWN_SESSION: Final = "SELECT current_setting('toolkit.session', true)"
 #: Milliseconds that a statement may take: of what people wait for, and of the writer, which has a lease to keep.
 LONG, SHORT = 600_000, 12_000
 #: So many seconds after a connection for notices was lost another one is made.
@@ -181,6 +185,7 @@ class Database:
         self._idle: list[Connection] = []
         self._lock = Lock()
         self._process = os.getpid()
+        self._has_sessions = False  # what is between keeps them, as far as was asked
         weakref.finalize(self, _close_all, self._idle)
 
     @property
@@ -210,11 +215,33 @@ class Database:
         try:
             check_tls(connection)
             with explained("The database of the state can't be used"):
-                connection.execute(_SESSION, (str(timeout),))
+                mark = secrets.token_hex(8)
+                *_, pid = connection.execute(_SESSION, (str(timeout), mark)).fetchone() or (0,)
+                if pid != connection.info.backend_pid and not self._has_sessions:
+                    self._check_sessions(connection, mark)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _check_sessions(self, connection: Connection, mark: str) -> None:
+        """Make sure that what is between keeps a session for each connection.
+
+        Where each transaction has another one, what is set for a connection holds for others instead: statements that
+        were prepared under the same name, where tables are, whether a commit waits for the disk.
+
+        Raises:
+            UsageError: it does not.
+        """
+        with psycopg.connect("", **self.given()) as other:  # within its transaction it has what the first one had
+            is_shared = other.execute(_OWN_SESSION).fetchone() == (mark,)
+            is_shared = is_shared or connection.execute(_OWN_SESSION).fetchone() != (mark,)
+        if is_shared:
+            raise UsageError(
+                "The database of the state is reached through a pooler with another session for each transaction.",
+                "Name the server itself, or have each client keep its session: pool_mode = session in PgBouncer.",
+            )
+        self._has_sessions = True
 
     def given(self) -> dict[str, Any]:
         """Give what libpq needs for a connection, by its names.
