@@ -370,11 +370,15 @@ def check(database: Database) -> None:
         )
 
 
+#: Encodings of a database that hold all there is; the second takes bytes as they come.
+_ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
+
+
 def migrate(database: Database) -> list[str]:
     """Bring the tables to the newest form; the names of the migrations that were applied.
 
     Raises:
-        UsageError: they are of a newer toolkit.
+        UsageError: they are of a newer toolkit, or the database can't hold what would be in them.
         JournalError: they can't be changed; what was applied before stays.
     """
     with explained("The tables of the state can't be changed"), database.used() as connection:
@@ -393,6 +397,12 @@ def _migrate(connection: Connection) -> list[str]:
             "Use that version, or a later one. Nothing was changed.",
         )
     if not there:
+        (encoding,) = connection.execute("SELECT current_setting('server_encoding')").fetchone() or ("",)
+        if encoding not in _ENCODINGS:
+            raise UsageError(
+                f"The database has the encoding {encoding}, which lacks what ids and reasons may hold.",
+                "Make another one: CREATE DATABASE toolkit ENCODING 'UTF8' TEMPLATE template0. Nothing was changed.",
+            )
         with connection.transaction():
             connection.execute("CREATE SCHEMA IF NOT EXISTS toolkit")
             connection.execute(

@@ -437,6 +437,18 @@ def test_tables_that_are_missing_older_or_newer_are_refused(state, execute, addr
     assert schema.migrate(Database(address)) == []
 
 
+def test_a_database_of_an_encoding_that_lacks_letters_is_refused_before_anything_is_made(address, execute):
+    execute("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    latin = address.rpartition("/")[0] + "/latin"
+    try:
+        with pytest.raises(UsageError, match="the encoding LATIN1"):
+            schema.migrate(Database(latin))
+        with psycopg.connect(latin, autocommit=True) as other:
+            assert other.execute("SELECT to_regnamespace('toolkit')").fetchone() == (None,)
+    finally:
+        execute("DROP DATABASE latin WITH (FORCE)")
+
+
 def test_a_role_may_do_what_it_was_granted_and_no_more(run, execute, address):
     watching = Database(role(execute, address, "reader"))
     assert watching.rows("SELECT run_id FROM runs") == [(RUN,)]
