@@ -124,8 +124,10 @@ def next_to_folder(options: Options) -> Iterator[Row]:
         with TemporaryDirectory() as place:
             ended, seen = toolkit_run(write_ids(Path(place) / "ids.csv", subjects), subjects)
         folder.append(Spent(subjects / seen.elapsed, ended.cpu, 0.0))
+        say(f"folder: {_spent(folder[-1:], subjects)}")
         for count, taken in cluster.items():
             taken.append(shared_run(subjects, count).spent(subjects))
+            say(f"{count} worker{'s' if count > 1 else ''}: {_spent(taken[-1:], subjects)}")
     base, alone = median(one.cpu for one in folder), median(one.speed for one in cluster[1])
     yield Row(f"{subjects:,} subjects on a folder, no limit", _spent(folder, subjects))
     for count, taken in cluster.items():

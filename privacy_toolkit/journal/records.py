@@ -591,5 +591,5 @@ def meant_by(name: Any, run_ids: Sequence[str]) -> str:
     matches = [run_id for run_id in begin_so if run_id == name] or begin_so
     if len(matches) == 1:
         return matches[0]
-    what = "more than one run begins so" if matches else "there is no such run in this state folder"
+    what = "more than one run begins so" if matches else "there is no such run in this state"
     raise UsageError(f"Which run? For {name!r} {what}.", "privacy-toolkit runs list shows them all.")
