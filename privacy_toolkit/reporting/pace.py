@@ -83,8 +83,8 @@ def held_back(
 ) -> HeldBack | None:
     """Tell why the last execution clearly did not reach its rate; None if it did, or was too short to tell.
 
-    ``processor`` is the part of a core that the process used meanwhile, None if nobody knows. ``tuned`` is what was last
-    asked of the run: who slowed it down, or paused it, knows why the rate was not reached.
+    ``processor`` is the part of a core that the process used meanwhile, None if nobody knows. ``tuned`` is what was
+    last asked of the run: who slowed it down, or paused it, knows why the rate was not reached.
     """
     if not executions or (tuned is not None and tuned.at >= executions[-1].started_at):
         return None
