@@ -294,16 +294,18 @@ PARAMETERS: Final[Mapping[str, tuple[str, str]]] = {
     "with_loyalty": ("Ledgers", "of programs {}"),
     "zip": ("Packages", "one ZIP file each"),
 }
+#: What says whom a run is about comes before what refers to it.
+_FIRST: Final = ("listed", "reappeared", "rechecks", "undoes")
 _TOGETHER: Final = ("rows_at_once", "requests_at_once", "at_once")
 
 
 def asked(plan: Plan) -> Iterator[tuple[str, str]]:
     """What a plan asks for besides its input, for people: names with words, always in the same order."""
-    for name, value in sorted(plan.parameters.items()):
+    for name, value in sorted(plan.parameters.items(), key=lambda one: (one[0] not in _FIRST, one[0])):
         is_asked = value is not None and value is not False and (value != 0 or not name.startswith("codes_"))
         if is_asked and name not in _TOGETHER:
             label, words = PARAMETERS.get(name, (name.replace("_", " ").capitalize(), "{}"))
-            words = words.replace("days", "day").replace("codes", "code") if value == 1 else words
+            words = words.replace("days", "day").replace("codes", "code") if value == 1 and value is not True else words
             yield label, words.format(_said(name, value))
     rows, requests = (int(plan.parameters.get(name) or 0) for name in _TOGETHER[:2])
     if rows:
