@@ -380,7 +380,7 @@ def hand_over(journal: OpenRun, summary: Summary, host: Host, now: datetime) -> 
     if done and not any(True for _ in journal.results()):
         return None  # handed over in an earlier execution, and forgotten
     table = made(parameters, lambda: ((kept.subject, kept.result) for kept in journal.results()))
-    rows = write_table(Path(out), table, guard=bool(parameters.get(SPREADSHEET_SAFE)))
+    rows = write_table(Path(out), table, guard=bool(parameters.get(SPREADSHEET_SAFE)), of_run=True)
     if summary.open:
         host.say(f"{count(summary.open, 'subject')} still open: what is about them is missing in {out}.")
     else:
@@ -403,7 +403,7 @@ def write_lists(journal: RunReader, summary: Summary, out: Path, now: datetime) 
     guard, written = bool(parameters.get(SPREADSHEET_SAFE)), {}
     for name, table in tables.items():
         path = out.with_suffix(f".{name}{out.suffix}") if name else out
-        written[path] = write_table(path, table, guard=guard)
+        written[path] = write_table(path, table, guard=guard, of_run=True)
     return Handed(out, written.pop(out), not summary.open, tuple(written))
 
 

@@ -426,10 +426,11 @@ def check_out(
         ) from None
 
 
-def write_table(path: Path, table: Table, *, guard: bool = False) -> int:
+def write_table(path: Path, table: Table, *, guard: bool = False, of_run: bool = False) -> int:
     """Write the file, durably and for its owner alone, in place of one that is there; how many rows it has.
 
-    With ``guard`` no cell of a CSV can be taken for a formula; it can't be read back then.
+    With ``guard`` no cell of a CSV can be taken for a formula; it can't be read back then. ``of_run``: a run hands it
+    over, and does so again when it is resumed.
 
     Raises:
         TableFileError: it can't be written; nothing is at ``path`` that did not before.
@@ -443,7 +444,9 @@ def write_table(path: Path, table: Table, *, guard: bool = False) -> int:
         reason = "a text in it is no Unicode" if isinstance(error, UnicodeEncodeError) else error.strerror
         raise TableFileError(
             f"The {table.called} can't be written: {reason or 'the system gave no reason'}.",
-            "What was read is kept. Make room or fix the permissions, then resume the run.",
+            "What was read is kept. Make room or fix the permissions, then resume the run."
+            if of_run
+            else "Make room or fix the permissions, or name another place; then give the command again.",
         ) from None
     return count
 
