@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings, is_object_address
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, put_file, read_regular
-from privacy_toolkit.core.model import LANGUAGES, OF_EARLIER_RUNS, UsageError, count
+from privacy_toolkit.core.model import LANGUAGES, OF_EARLIER_RUNS, UsageError, count, size_words
 from privacy_toolkit.core.privacy import SecretFile, check_apart
 from privacy_toolkit.engine.approval import (
     Given,
@@ -353,8 +353,8 @@ def _check_room(plan: Plan, subjects: int, folder: Path, settings: Settings) -> 
         free = shutil.disk_usage(places[device]).free
         if free < size:
             raise UsageError(
-                f"The disk with {places[device]} has room for {free / 1e6:,.0f} MB, and this run needs about"
-                f" {size / 1e6:,.0f} MB ({count(subjects, 'subject')}; {JOURNAL_BYTES:,} bytes each in the journal,"
+                f"The disk with {places[device]} has room for {size_words(free)}, and this run needs about"
+                f" {size_words(size)} ({count(subjects, 'subject')}; {JOURNAL_BYTES:,} bytes each in the journal,"
                 f" {PACK_BYTES:,} in the pack). Nothing was sent.",
                 "Make room, or name another place with --state, --pack or --out.",
                 code="disk",

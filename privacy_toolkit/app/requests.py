@@ -123,19 +123,19 @@ def on_day(microseconds: int | None) -> date | None:
 
 def _facts(kind: str, observed: Observed, plan: Plan, over: _Overtaken) -> LetterFacts:
     state, request, package = observed.state, observed.request, decode_package(observed.result)
-    today = over.today
-    due_on = _day(request and request.due_on)
-    is_over = due_on is not None and due_on < today and kind in _SAY_OPEN  # nobody is promised a day that is over
+    due_on, review_on = _day(request and request.due_on), _day(state.review_on)
+    is_review_over = review_on is not None and review_on < over.today  # nobody is promised a day that is over
+    is_due_over = due_on is not None and due_on < over.today and kind in _SAY_OPEN
     return LetterFacts(
         kind=kind,
         customer_id=observed.subject.id,
         regime=plan.regime,
         ticket=request and request.ticket,
         requested_on=_day(request and request.requested_on),
-        due_on=None if is_over else due_on,
+        due_on=None if is_due_over else due_on,
         settled_on=on_day(state.settled_at),
         ground=state.hold_reason,
-        review_on=_day(state.review_on),
+        review_on=None if is_review_over else review_on,
         kept=(state.first_count or 0) + (state.second_count or 0),
         package="" if package is None or not over.is_placed(package.name) else package.name,
         erased_on=over.erased_on(observed) if package is None else _day(package.erased_on),
@@ -175,8 +175,8 @@ class WrittenLetters(msgspec.Struct):
     without: Counter[str] = msgspec.field(default_factory=Counter)
     #: Where it was carried out; nothing of a run on ``sandbox`` is so for anybody.
     environment: str = "live"
-    #: Extended requests without a letter, since the settings give no reason for the extension.
-    no_reason: int = 0
+    no_reason: int = 0  # extended requests without a letter, since the settings give no reason for the extension
+    reviews_past: int = 0  # refusals that name no review, since its day is over
     packages: str = ""
     #: What of the settings is not there in the language of the letters, which say it in another one.
     foreign: Sequence[str] = ()
@@ -215,6 +215,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
                     written.without[observed.state.outcome] += 1
                     continue
                 written.letters[kind] += 1
+                written.reviews_past += facts.review_on is None and observed.state.review_on is not None
                 stem = facts.package.partition(".")[0] or name[:_NAMED]
                 _put(folder, stem, writer.write(facts, today))
                 yield _index_row(stem, kind, observed, facts)

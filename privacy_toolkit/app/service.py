@@ -486,7 +486,7 @@ class _Carrying:
             self._begun(journal, before)
         executions = len(journal.executions())
         self.live.begin(facts_of(before, journal.open_requests(), self.began), resumed=executions > 0)
-        if before.open and executions:
+        if executions:  # where nothing is open, too: it would hand over codes that are others' by now once more
             check_not_undone(duty.state, self.run_id, plan.job)
         if before.open or not (executions or before.purged):  # a night without work has old packages to remove
             used = duty.measured()

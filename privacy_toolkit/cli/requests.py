@@ -152,6 +152,9 @@ def _say_of_letters(written: WrittenLetters) -> None:
             f"{count(gone, 'person', 'people')} without a letter: their package is not in {written.packages} any more."
             " Put it back, or export them again."
         )
+    if written.reviews_past:
+        which = count(written.reviews_past, "refusal names", "refusals name")
+        say(f"{which} no day of review, since it is over. Review and plan again: privacy-toolkit due --holds")
     if written.no_reason:
         say(f"{count(written.no_reason, 'extended request')} without a letter: letters.toml gives no extension_reason.")
 

@@ -259,7 +259,7 @@ def check_not_applied(plan: Plan, state: State) -> None:
 
     for run_id, known in known_plans(state, may_be_it).items():
         if known.digest == plan.digest:
-            raise _applied(run_id, f"privacy-toolkit runs resume {run_id}")
+            raise _applied(run_id, f"privacy-toolkit runs show {run_id}")
     for run_id, journal in state.runs_set_aside():
         if _digest_of(journal) == plan.digest:
             raise _applied(run_id, "That run was set aside. Make another plan with --plan FILE.")

@@ -498,6 +498,8 @@ def required_column(columns: Sequence[str], name: str, where: str, flag: str = _
 
 
 def _present(columns: Sequence[str]) -> str:
+    if not columns:
+        return "; there is no column at all"
     if len(columns) == 1:  # the likeliest header to be none at all, but someone's id
         return "; there is one column only"
     return f"; there are {', '.join(shown(name, position) for position, name in enumerate(columns, 1))}"
