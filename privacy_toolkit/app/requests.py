@@ -193,8 +193,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
     written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
         writer = LetterWriter(order.templates, order.lang, rehearsed=plan.environment == "sandbox")
-        if order.out.is_dir() and not any(order.out.iterdir()):
-            order.out.rmdir()
+        _make_way(order.out)
         answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan, today)
         written.environment, written.packages = plan.environment, plan.out or ""
 
@@ -227,13 +226,17 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
                 write_table(folder / INDEX, table, guard=True, hint=AGAIN)
                 os.sync()  # once for all letters: each on its own would take hours for a million
         except OSError as error:
-            is_there = isinstance(error, FileExistsError | NotADirectoryError)
             raise UsageError(
                 f"The letters can't be written to {order.out}: {error.strerror}.",
-                "Name a folder that is not there." if is_there else AGAIN,
+                "Name a folder that is not there." if isinstance(error, FileExistsError | NotADirectoryError) else AGAIN,
             ) from None
     written.foreign = sorted(writer.foreign)
     return written
+
+
+def _make_way(out: Path) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()
 
 
 def _wanted(observed: Observed, plan: Plan, order: LetterOrder) -> str | None:
