@@ -120,7 +120,7 @@ UNREDEEMED = "unredeemed"
 
 #: How often the same request is sent in one execution before its pairs are left for the next one.
 ACT_TRIES = 4
-#: The grounds of pairs: no room in the budget of the coupon; and a reservation stays that was redeemed, or may have been.
+#: The grounds of pairs: no room in the budget of the coupon; and a reservation that was redeemed, or may have been.
 OVER_BUDGET = "over_budget"
 REDEEMED, NOT_TOLD = "redeemed", "redemption_not_told"
 INVENTORY = OPERATIONS["get_customer_inventory"]
