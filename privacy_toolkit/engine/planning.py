@@ -392,8 +392,7 @@ def prepared(
         days, (held, matched, nearly) = _DaysAhead(scan, moment), _holds(job, listed, scan, settings, state)
         options, second, scope, scratch = order.options, order.second, settings.scope, settings.scratch
         asked = (scope, nonce, stack, scratch, partial(ask, settings, say))
-        made = Preparation(scan, held, given, options, second, state, *asked)
-        assigned = job.prepare(made)
+        assigned = job.prepare(Preparation(scan, held, given, options, second, state, *asked))
         holds, summary, parameters = {**assigned.holds, **held}, scan.summary, {**given, **assigned.parameters}
         plan = Plan(
             format=order.format,
@@ -422,13 +421,8 @@ def prepared(
             out=order.out and (order.out if is_object_address(order.out) else str(Path(order.out).absolute())),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        made_of = (
-            assigned.subjects,
-            assigned.remember,
-            assigned.requests,
-            None,
-            days.warned([*nearly, *assigned.warnings]),
-        )
+        warned = days.warned((*nearly, *assigned.warnings))
+        made_of = (assigned.subjects, assigned.remember, assigned.requests, None, warned)
         yield Prepared(plan.keyed(key).sealed(), key, scan, holds, job, *made_of)
 
 
