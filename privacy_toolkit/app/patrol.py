@@ -14,6 +14,7 @@ from privacy_toolkit.app.service import moment, resume, start
 from privacy_toolkit.app.work import Host, RunResult, check_visible
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.model import ExitCode, Outcome, UsageError
+from privacy_toolkit.core.privacy import check_apart
 from privacy_toolkit.engine.open_requests import looked_up, plan_scope
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import Order, Say, ask
@@ -347,6 +348,7 @@ def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Cal
     parameters = {"carry": order.carry}
     check_listing(parameters, order.out)
     if order.out is not None:
+        check_apart(order.out)
         check_out(order.out, guard=order.guard, inputs=[order.path])
     form = PairForm(has_budget=False, carry=carried(parameters))
     open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside

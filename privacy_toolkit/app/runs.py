@@ -25,7 +25,7 @@ from privacy_toolkit.core.model import (
     UsageError,
     rfc3339_seconds,
 )
-from privacy_toolkit.core.privacy import found_in
+from privacy_toolkit.core.privacy import check_apart, found_in
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.execution import Conditions, claimed, described
 from privacy_toolkit.engine.job import Declaration, Table
@@ -215,6 +215,7 @@ def write_outcomes(state: State, run_id: str, out: str, *, confirmed: bool = Fal
         RefusedError: the run was purged.
         JournalError: the journal can't be read.
     """
+    check_apart(out)
     check_out(out, guard=guard, formats=OF_RUNS)
     with state.open(run_id) as journal:
         if Path(out).suffix.lower() == ".xlsx" and journal.size >= MOST_IN_A_SHEET:

@@ -429,7 +429,7 @@ def check_out(
 #: What to do where a run could not hand over what it read.
 _RESUME: Final = "What was read is kept. Make room or fix the permissions, then resume the run."
 #: The same where nothing of a run hangs on it.
-AGAIN: Final = "Nothing was lost. Make room or fix the permissions, then give the command again."
+AGAIN: Final = "Make room or fix the permissions, or name another place; then give the command again."
 
 
 def write_table(path: Path, table: Table, *, guard: bool = False, hint: str = _RESUME) -> int:

@@ -182,6 +182,10 @@ class Signer:
             raise UsageError("The signing key of the Application is not hexadecimal.") from None
 
 
+#: What a header has in front of a key: pasted with it, it would be sent twice, and refused.
+_SCHEMES = ("apikey-v1 ", "bearer ", "authorization:")
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What requests are authenticated with.
@@ -201,7 +205,11 @@ class Credentials:
             raise UsageError("No credentials are set.", "Set an API key: PRIVACY_TOOLKIT_API_KEY_FILE, or api_key.")
         if self.api_key is not None:
             object.__setattr__(self, "api_key", _kept(self.api_key))
-            _checked(self.api_key, "API key")
+            if _checked(self.api_key, "API key").lower().startswith(_SCHEMES):
+                raise UsageError(
+                    "The API key has the scheme of its header in front of it.",
+                    "Give the key alone: what follows ApiKey-v1.",
+                )
 
     def signs(self, operation: Operation) -> bool:
         """Whether a call of ``operation`` is signed. A GET never is: nothing says what its signature would cover."""

@@ -68,6 +68,23 @@ def test_everybody_with_an_outcome_gets_a_letter_and_no_name_of_a_file_says_whos
     assert "customer-0" not in done.out + done.err
 
 
+def test_no_refusal_promises_a_review_on_a_day_that_is_over(call, server, templates, tmp_path):
+    (tmp_path / "list.csv").write_text("customer_id\ncustomer-00001\ncustomer-00002\n")
+    (tmp_path / "holds.csv").write_text(
+        "customer_id,reason,review_on\ncustomer-00001,identity,2020-02-29\ncustomer-00002,identity,2999-12-31\n"
+    )
+    sentence = f"erase 0 from {server.base_url.removeprefix('http://')}"
+    call("erase", tmp_path / "list.csv", "--exclude", tmp_path / "holds.csv", "--confirm", sentence)
+    done = call("letters", "latest", "--out", tmp_path / "letters", "--templates", templates)
+    assert done.code == 0
+    over, to_come = (
+        (tmp_path / "letters" / f"{line['letter']}.txt").read_text() for line in index(tmp_path / "letters")
+    )
+    assert "2020" not in over
+    assert "2999" in to_come
+    assert "1 refusal names no day of review, since it is over. Review" in " ".join(done.err.split())
+
+
 def test_the_names_are_the_pseudonyms_of_the_pack(call, erased, templates, tmp_path):
     out = tmp_path / "letters"
     call("letters", erased, "--out", out, "--templates", templates)

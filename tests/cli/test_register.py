@@ -40,6 +40,29 @@ def test_an_empty_state_has_an_empty_register(call):
     assert "No request is listed" in call("register", "--html").out
 
 
+@pytest.mark.parametrize("option", ["register --csv --out", "due --ics"])
+@pytest.mark.parametrize("place", ["state/state.key", "state/new.csv", "signing-key"])
+def test_a_list_takes_no_key_s_place_and_none_in_the_state_folder(call, dated, erase, tmp_path, option, place):
+    erase(dated, 3, "--until", "0s")
+    call("keys", "new", tmp_path / "signing-key", "--signer", "dpo@example.org")
+    before = {path: path.read_bytes() for path in (tmp_path / "state").rglob("*.key")}
+    done = call(*option.split(), tmp_path / place, "--json")
+    assert done.code == 2
+    assert {path: path.read_bytes() for path in (tmp_path / "state").rglob("*.key")} == before
+    assert not (tmp_path / "state" / "new.csv").exists()
+    assert "PRIVATE KEY" in (tmp_path / "signing-key").read_text()
+
+
+def test_packages_and_outcomes_are_written_outside_of_the_state_folder(call, dated, erase, tmp_path):
+    erase(dated, 3)
+    for words in (
+        ["export", dated, "--out", tmp_path / "state"],
+        ["runs", "export", "latest", "--out", tmp_path / "state/a.csv"],
+    ):
+        done = call(*words, "--json")
+        assert (done.code, "is in the state folder" in done.json["error"]["message"]) == (2, True)
+
+
 def test_every_request_is_listed_with_its_days_and_no_id(call, dated, erase):
     run_id = erase(dated, 3)
     done = call("register", "--json")

@@ -76,6 +76,13 @@ def test_no_repr_shows_a_key():
     assert HEX not in shown
 
 
+@pytest.mark.parametrize("scheme", ["ApiKey-v1 ", "apikey-V1 ", "Bearer ", "Authorization: ApiKey-v1 "])
+def test_a_key_that_was_pasted_with_its_header_is_refused_before_it_is_sent(scheme):
+    with pytest.raises(UsageError, match="scheme of its header") as refused:
+        Credentials(api_key=f"{scheme}s3cret")
+    assert "s3cret" not in f"{refused.value} {refused.value.hint}"
+
+
 def written(value):
     """Whatever a program may try to write a value down with: what came of it, or nothing where it is refused."""
     ways = (pickle.dumps, copy.deepcopy, asdict, msgspec.json.encode, msgspec.to_builtins, json.dumps, str, repr)
