@@ -75,9 +75,10 @@ class Host(Protocol):
 class Duty(msgspec.Struct, frozen=True):
     """On which terms a run is worked on: settings, options, state folder, signing key, and for whom.
 
-    ``clock`` is microseconds since the epoch, ``processor`` seconds of processor time of this process, ``sleep`` waits
-    for so many seconds. ``joins``: the run was begun by others, who may be at work on it. ``seals``: the pack is
-    written here. ``terms`` are those of its lease, as in ``Work``. ``live`` tells of the run meanwhile.
+    ``clock`` is microseconds since the epoch, ``monotonic`` seconds by a clock that nobody sets, ``processor`` seconds
+    of processor time of this process, ``sleep`` waits for so many seconds. ``joins``: the run was begun by others, who
+    may be at work on it. ``seals``: the pack is written here. ``terms`` are those of its lease, as in ``Work``.
+    ``live`` tells of the run meanwhile.
     """
 
     settings: Settings
@@ -86,6 +87,7 @@ class Duty(msgspec.Struct, frozen=True):
     hand: SigningIdentity | None
     host: Host
     clock: Callable[[], int]
+    monotonic: Callable[[], float] = time.monotonic
     processor: Callable[[], float] = time.process_time
     sleep: Callable[[float], None] = time.sleep
     joins: bool = False
@@ -97,6 +99,11 @@ class Duty(msgspec.Struct, frozen=True):
     def now(self) -> datetime:
         """This moment, in UTC."""
         return datetime.fromtimestamp(self.clock() / 1e6, UTC)
+
+    def measured(self) -> Callable[[], float]:
+        """Begin to measure; what is given tells which part of a core was used since, whatever clock was set."""
+        at, used = self.monotonic(), self.processor()
+        return lambda: (self.processor() - used) / max(1e-6, self.monotonic() - at)
 
     def check_can_order(self) -> None:
         """Make sure that anyone who works on a run that is made now will take its order; see ``check_can_order``.

@@ -344,7 +344,9 @@ def announce(event: Event) -> None:
         say(f"No connection: {event.said}. {event.remedy}")
     elif isinstance(event, Waiting):
         why = (
-            "What was sent and not answered may still be applied: waiting" if event.for_late else "The API asks to wait"
+            "What was sent without an answer of its own may still be applied: waiting"
+            if event.for_late
+            else "The API asks to wait"
         )
         say(f"{why} {event.seconds:.3g} s.")
     elif isinstance(event, PaceChanged):

@@ -267,6 +267,8 @@ def report(**options: Any) -> int:
 
         write_pdf(written.folder / "report.html", Path(pdf))
     show_result(written, as_json)
+    if pdf and not as_json:
+        result(f"PDF: {pdf}")
     return ExitCode.SETTLED
 
 

@@ -267,7 +267,8 @@ class StopReason(StrEnum):
     WRONG_ENVIRONMENT = "wrong_environment"  # the first 100 reads all answered 404
     ASKED_TO_WAIT = "asked_to_wait"  # Retry-After beyond our bound
     TARGET_UNREACHABLE = "target_unreachable"  # many exchanges in a row without a reliable answer
-    CREDENTIALS_REFUSED = "credentials_refused"  # 401 or 403
+    CREDENTIALS_REFUSED = "credentials_refused"  # 401 or 403, in the API's own words
+    TURNED_AWAY = "turned_away"  # 401 or 403 for one subject after another, in somebody else's words
     OUTPUT_FAILED = "output_failed"  # what was read could not be written where it is to be delivered (disk full)
     ROUTE_UNPROVEN = "route_unproven"  # a control failed: absence proves nothing on this route
     ENVIRONMENT_DIFFERS = "environment_differs"  # profiles say sandbox and the settings live, or reverse
@@ -303,7 +304,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"  # 429
     UNAVAILABLE = "unavailable"  # 503 with a rejection
     CONFLICT = "conflict"  # 409
-    CREDENTIALS_REFUSED = "credentials_refused"  # 401, 403
+    CREDENTIALS_REFUSED = "credentials_refused"  # 401, 403, in the API's own words
     # refused for good
     BAD_REQUEST = "bad_request"  # 400
     NOT_FOUND = "not_found"  # 404 where something should be
@@ -439,6 +440,14 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True):
 def rfc3339_seconds(moment: datetime) -> str:
     """A moment in UTC as RFC 3339 to the second: ``2026-11-20T08:00:00Z``."""
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+_FEW_MEGABYTES: Final = 10_000_000
+
+
+def size_words(size: int) -> str:
+    """So many bytes for people, in steps that still say something: ``64 KB``, ``1,200 MB``."""
+    return f"{size / 1e6:,.0f} MB" if size >= _FEW_MEGABYTES else f"{size / 1e3:,.0f} KB"
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

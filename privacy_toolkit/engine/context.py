@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.controls import Controls, Surroundings
 from privacy_toolkit.engine.limits import (
     LONGEST_WAIT,
+    MOST_TURNED_AWAY,
     SUSPICIOUS_ABSENCES,
     Event,
     Exchanged,
@@ -34,9 +36,10 @@ from privacy_toolkit.talonone.controls import is_of_sandbox
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
 
-_CREDENTIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_CREDENTIALS = frozenset({int(HTTPStatus.UNAUTHORIZED), int(HTTPStatus.FORBIDDEN)})
 _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
-_NO_MOMENT = datetime.fromtimestamp(0, UTC)
+#: In the place of the time, where nothing that counts from it is said.
+NO_MOMENT = datetime.fromtimestamp(0, UTC)
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
 _ABSENT = Finding.ABSENT
 _READ_BEFORE, _RECONCILE = Purpose.READ_BEFORE, Purpose.RECONCILE
@@ -53,11 +56,10 @@ def _note_keyless(answer: Answer) -> None:
         answer.mark.line.keyless = True
 
 
-def without_copy(answer: Answer) -> Answer:
-    """The answer to a question; where it may be such a copy, one that proves nothing; its connection is given up."""
-    if answer.mark is None or not is_copy(answer):
-        return answer
-    answer.mark.line.spoil()
+def as_copy(answer: Answer) -> Answer:
+    """Take a 401 that may be such a copy for one that proves nothing; its connection is given up."""
+    if answer.mark is not None:
+        answer.mark.line.spoil()
     return replace(answer, finding=Finding.UNKNOWN, reason=Reason.FOREIGN_ANSWER)
 
 
@@ -67,6 +69,9 @@ class ExecutionContext:
 
     ``journal`` is what is read, ``lease`` what is written through. ``learned_gone`` is how the deployment answers for
     an erased profile, as its control profile taught, ``gone`` how as the erasures of this run show; None: not known.
+    One 404 after an erasure may have been wrong: ``gone_by`` are those who had one, with whether they are settled, as
+    long as nobody ``gone_surely`` had two; ``gone_before`` gives those of earlier executions, None where that is too
+    much to ask.
     ``recognise`` says of some ids whether earlier runs account for their absence, ``suppressed`` of a customer whether
     an earlier run erased them. ``sandbox``: what the settings say of the environment. ``grace`` is how many seconds an
     update without an answer may still be applied. ``aside`` does what would hold up the event loop. ``explain`` says
@@ -92,8 +97,13 @@ class ExecutionContext:
     explain: Callable[[Obstacle], tuple[str, str]] = lambda obstacle: (obstacle.value, "")
     positive: str | None = None
     gone: Gone | None = None
+    gone_by: dict[str, bool] = field(default_factory=dict)
+    gone_surely: bool = False
+    gone_before: Callable[[], list[str] | None] = list
+    gone_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     learned_gone: Gone | None = None
     first_absent: list[str] = field(default_factory=list)
+    turned_away: set[str] = field(default_factory=set)  # by somebody else, since the API itself said anything
     paused_until: float = -math.inf
     asked_until: float = -math.inf  # as answered here, not elsewhere
     obstacles: set[Obstacle] = field(default_factory=set)  # those that were told
@@ -138,8 +148,10 @@ class ExecutionContext:
         if control is Control.ROUTE:
             _note_keyless(answer)
         elif line is None:
-            answer = without_copy(answer)
-            self._heed_credentials(answer)
+            if is_copy(answer):
+                answer = as_copy(answer)
+            else:
+                self._heed_credentials(answer, value)
         if answer.wait is not None:
             self._pause(answer.wait)
         self._compare_environment(answer)
@@ -155,14 +167,16 @@ class ExecutionContext:
             self.obstacles.add(exchange.obstacle)
             self.emit(Obstructed(exchange.obstacle.value, *self.explain(exchange.obstacle)))
         says = isinstance(exchange, Reply) and exchange.retry_after is not None
-        return datetime.fromtimestamp(self.clock() / 1e6, UTC) if says else _NO_MOMENT
+        return datetime.fromtimestamp(self.clock() / 1e6, UTC) if says else NO_MOMENT
 
-    def heed(self, answer: Answer, purpose: Purpose, first: str | None) -> None:
+    def heed(self, answer: Answer, purpose: Purpose, first: str | None, about: str, *, copied: bool = False) -> None:
         """Draw the conclusions from an answer that concern every worker: waiting, stopping.
 
-        ``first`` is the subject where this is the first read about it.
+        ``first`` is the subject where this is the first read ``about`` it. ``copied``: the answer may be the copy of
+        a control's.
         """
-        self._heed_credentials(answer)
+        if not copied and (answer.status in _CREDENTIALS or self.turned_away):
+            self._heed_credentials(answer, about)
         if answer.wait is not None:
             self._pause(answer.wait)
         if answer.value is not None and self.sandbox is not None:
@@ -177,9 +191,21 @@ class ExecutionContext:
         elif reason is not None:
             self.stop.request(reason)
 
-    def _heed_credentials(self, answer: Answer) -> None:
-        if answer.status in _CREDENTIALS and not is_copy(answer):
+    def _heed_credentials(self, answer: Answer, about: str) -> None:
+        """Stop where the API refuses the key, or where somebody else turns one subject after another away.
+
+        A gateway's 401 or 403 says nothing of the key. It may block a single request by what is in it, and the rest of
+        the run is not to wait for that; where it blocks them all, nothing more is to be sent into it.
+        """
+        if answer.status not in _CREDENTIALS:
+            if self.turned_away and answer.finding not in _NO_ANSWER:
+                self.turned_away.clear()
+        elif answer.finding is Finding.CREDENTIALS:
             self.stop.request(StopReason.CREDENTIALS_REFUSED)
+        else:
+            self.turned_away.add(about)
+            if len(self.turned_away) >= MOST_TURNED_AWAY:
+                self.stop.request(StopReason.TURNED_AWAY)
 
     def _pause(self, seconds: float) -> None:
         if seconds > LONGEST_WAIT:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from random import Random, SystemRandom
 from typing import Any
 
@@ -26,10 +27,11 @@ from privacy_toolkit.core.model import (
     JournalError,
     Learned,
     Outcome,
+    Reason,
     Sequencing,
     StopReason,
 )
-from privacy_toolkit.core.privacy import COLLECT_AFTER, __version__, describe
+from privacy_toolkit.core.privacy import COLLECT_AFTER, OURS, __version__, describe
 from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.context import ExecutionContext
@@ -51,7 +53,7 @@ from privacy_toolkit.engine.limits import (
 from privacy_toolkit.engine.open_requests import look_through
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.runner import Runner
-from privacy_toolkit.engine.steps import Procedure
+from privacy_toolkit.engine.steps import MOST_GONE_BY, Procedure
 from privacy_toolkit.http.exchange import Pacer
 from privacy_toolkit.journal.lease import (
     AskedToPause,
@@ -211,6 +213,8 @@ def sit(work: Work) -> StopReason | None:
         JournalError: the execution could not even be begun or ended in the journal, or its file was moved meanwhile.
     """
     # A walk makes many short-lived objects and no cycles: looking for some all the time costs a tenth of the speed.
+    if OURS.is_set():
+        gc.freeze()  # what is there by now is there to stay: none of it has to be looked through
     before = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER)
     try:
@@ -339,6 +343,7 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
             grace=work.settings.grace,
             positive=work.positive,
             gone=work.journal.gone() if work.learned is None and work.absences else None,
+            gone_before=partial(_gone_before, work.journal, work.clock()),
             learned_gone=None if work.learned is None else work.learned.gone,
         )
         runner = Runner(work.job, tools, work.sequencing, work.absences)
@@ -352,6 +357,8 @@ async def _run(work: Work, lease: Lease) -> tuple[StopReason | None, bool]:
             return reason, heard.is_lost and reason is StopReason.JOURNAL_FAILED
 
 
+#: Of more who were erased before it is not looked for who was answered 404 afterwards.
+_MOST_ERASED = 5_000
 #: So many seconds there are between two looks whether somebody asked for another pace.
 _LOOK_EVERY = 1.0
 #: So often it is said again that the state is out of reach, in seconds.
@@ -498,13 +505,24 @@ class _Heard:
 
 
 async def _wait_out(work: Work, stop: Stop) -> None:
-    """Wait as long as an update may still be applied that an earlier execution sent and that was never answered."""
+    """Wait as long as an update may still be applied that an earlier execution sent without an answer of its own."""
     lost_at = work.journal.last_lost_at() if work.waits_out else None
     left = work.settings.grace if lost_at is None else work.settings.grace - (work.clock() - lost_at) / 1e6
     if lost_at is not None and left > 0:  # never longer than the grace, whatever the clock says
         seconds = min(left, work.settings.grace)
         work.emit(Waiting(seconds, for_late=True))
         await stop.sleep(seconds)
+
+
+def _gone_before(journal: OpenRun, began: int) -> list[str] | None:
+    """Whom an earlier execution saw answered 404 after their erasure: after that there is nothing to count.
+
+    None where so many were erased that it stays as it was seen.
+    """
+    erased = list(islice(journal.entries({Outcome.ERASED}), _MOST_ERASED))
+    had_one = [one for one in erased if one.state.reason is not Reason.LEDGER_ALONE]
+    found = [one.subject.id for one in had_one if one.state.first_count is None and (one.state.settled_at or 0) < began]
+    return found if len(found) <= MOST_GONE_BY and len(erased) < _MOST_ERASED else None
 
 
 def _has_seen_profiles(journal: OpenRun) -> bool:

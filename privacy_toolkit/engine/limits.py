@@ -111,6 +111,8 @@ T = TypeVar("T")
 SUSPICIOUS_ABSENCES = 100
 #: So many exchanges in a row without a reliable answer, and the target counts as unreachable.
 UNREACHABLE_AFTER = 100
+#: So many subjects in a row that somebody else than the API answers 401 or 403, and nothing more is sent.
+MOST_TURNED_AWAY = 3
 #: The longest time, in seconds, that we wait because the API asks for it; beyond it the run stops.
 LONGEST_WAIT = 120.0
 

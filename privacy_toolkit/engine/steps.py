@@ -17,10 +17,10 @@ import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Gone, Outcome, Purpose, Reason, StopReason
-from privacy_toolkit.engine.context import ExecutionContext, without_copy
+from privacy_toolkit.engine.context import NO_MOMENT, ExecutionContext, as_copy, is_copy
 from privacy_toolkit.engine.controls import Between
 from privacy_toolkit.engine.limits import Exchanged, Settled, backoff
-from privacy_toolkit.http.exchange import Exchange, Manner
+from privacy_toolkit.http.exchange import Exchange, Manner, Reply
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.models import RequestBody
@@ -29,14 +29,19 @@ from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exch
 
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
 _ABSENT, _DONE, _NEVER_SENT, _UNKNOWN = Finding.ABSENT, Finding.DONE, Finding.NEVER_SENT, Finding.UNKNOWN
+_UNAUTHORIZED = int(HTTPStatus.UNAUTHORIZED)
 _ACT, _READ_BEFORE, _RECONCILE = Purpose.ACT, Purpose.READ_BEFORE, Purpose.RECONCILE
 #: An answer that is no answer to what was asked: its connection is out of step, or in other hands.
 _NOT_OURS = frozenset({Reason.ANSWER_ABOUT_ANOTHER, Reason.FOREIGN_ANSWER})
 _GONE = Gone.ABSENT
+#: Whatever is asked after these is refused, too.
+_TURNED_AWAY = frozenset({StopReason.CREDENTIALS_REFUSED, StopReason.TURNED_AWAY})
 
 R = TypeVar("R")
 
 
+#: So many who were answered 404 after their erasure may have had a wrong one; beyond that it is how they are answered.
+MOST_GONE_BY = 100
 #: How often a read is tried in one execution before it is left for the next one; and what could not be proven is asked.
 READ_TRIES, PROOF_TRIES = 5, 3
 _CONCLUSIVE = frozenset({Finding.DONE, Finding.ABSENT, Finding.FINAL, Finding.CREDENTIALS})
@@ -97,7 +102,10 @@ class Steps:
     """The steps for the subjects of one walk in one execution; the first of them carries what is about all."""
 
     def __init__(self, entries: Sequence[Entry], tools: ExecutionContext) -> None:
-        self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
+        if len(entries) == 1:  # nearly always
+            self._made = {entries[0].subject.seq: len(entries[0].exchanges)}
+        else:
+            self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
         self._lead = entries[0].subject
         self._tools = tools
         self._unrecorded: list[Note] = []
@@ -236,9 +244,13 @@ class Steps:
         ``bracketed``: wait for the next control, too; where it is not said, for absences alone. The place in flight is
         given to others, and taken again for what is asked next. False: nothing may follow from them.
         """
-        is_absence = _ABSENT in [answer.finding for answer in answers]
+        is_absence, are_in_step = False, True
+        for answer in answers:  # nearly always one
+            is_absence = is_absence or answer.finding is _ABSENT
+            mark = answer.mark
+            are_in_step = are_in_step and (mark is None or mark.line.proven >= mark.number)
         bracketed = is_absence if bracketed is None else bracketed
-        if not bracketed and False not in [answer.is_in_step for answer in answers]:
+        if are_in_step and not bracketed:
             return True
         self.leave()
         if self.has_place:
@@ -298,16 +310,13 @@ class Steps:
         if tools.stop.requested:
             raise Stopped
         sending = sending or Sending(self._lead.id)
-        act = _Act(operation, lost, known, sending.not_after)
-        exchange = await tools.client.exchange(
-            operation,
-            sending.value,
-            query=sending.query,
-            body=sending.body,
-            idempotency_key=sending.idempotency_key,
-            manner=Manner(before_write=partial(self._before_write, act), may_write=tools.may_send, about=sending.about),
-        )
         asked = Asked(sending.value, sending.body, tools.client.generation)
+        act = _Act(operation, lost, known, sending.not_after)
+        manner = Manner(before_write=partial(self._before_write, act), may_write=tools.may_send, about=sending.about)
+        query, body, key = sending.query, sending.body, sending.idempotency_key
+        exchange = await tools.client.exchange(
+            operation, sending.value, query=query, body=body, idempotency_key=key, manner=manner
+        )
         answer = self._understood(operation, asked, _ACT, exchange, sending.about)
         if not act.numbers and tools.stop.requested:
             raise Stopped
@@ -332,12 +341,12 @@ class Steps:
         intents = self._notes(tuple(act.lost), intent, act.lost)
         if act.known:
             intents = [replace(note, result=act.known.get(note.seq)) for note in intents]
-        act.numbers = [note.exchanges[0][0] for note in intents]
+        act.numbers = list(map(self._made.__getitem__, act.lost))
         told, self._unrecorded = self._unrecorded + intents, []
         await tools.lease.intend(told)
         if not tools.pacer.is_clear():
             await tools.pacer.gate()
-        return tools.clock() <= act.not_after
+        return act.not_after == math.inf or tools.clock() <= act.not_after
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
         """Wait before the next try, at least as long as the API asked; whether to continue."""
@@ -353,6 +362,8 @@ class Steps:
         note = Note(self._lead.seq if seq is None else seq, (), state, result)
         self._tools.lease.record([*self._unrecorded, note])
         self._unrecorded = []
+        if self._lead.id in self._tools.gone_by:
+            self._tools.gone_by[self._lead.id] = True
         self._tools.emit(Settled(state.outcome))
         if (reason := self._tools.watch.settled(state.outcome)) is not None:
             self._tools.stop.request(reason)
@@ -398,18 +409,60 @@ class Steps:
         ``answer`` is the inventory that this is asked about.
         """
         tools = self._tools
-        if tools.learned_gone is None and tools.gone is not Gone.ABSENT:
+        if tools.learned_gone is None and tools.gone is not _GONE:
             await self.proven(CONTROL_QUESTION, answer, bracketed=True)
             await self._hold_place()  # by its turn, those who took the place meanwhile may have shown it
-        return (tools.learned_gone or tools.gone) is Gone.ABSENT
+        if tools.learned_gone is None and tools.gone is _GONE and not tools.gone_surely:
+            await self._make_sure_of_gone()
+        return (tools.learned_gone or tools.gone) is _GONE
 
-    def saw_gone(self, gone: Gone) -> None:
+    async def _make_sure_of_gone(self) -> None:
+        """Ask once more about those who were answered 404 after their erasure, one of whom is enough if it holds.
+
+        Anyone who is listed after all had a wrong one, and shows nothing. It is asked where something rests on it
+        alone: nearly never.
+        """
+        tools, walked = self._tools, (self._absent, self._between)
+        if self.has_place:  # who waits for the turn must not keep it from the one who has it
+            self.has_place = False
+            tools.places.give_back()
+        await tools.controls.wait_for(tools.gone_turn)
+        try:
+            before, tools.gone_before = tools.gone_before(), list
+            tools.gone_surely = tools.gone_surely or before is None
+            tools.gone_by.update(dict.fromkeys(before or (), True))
+            while not tools.gone_surely:
+                asked = next((id_ for id_, is_settled in tools.gone_by.items() if is_settled), None)
+                if asked is None:  # nobody, or those whose own requests are still under way
+                    break
+                answer = await self.read(CONTROL_QUESTION, Purpose.READ_AFTER, asked)
+                if answer.finding is _DONE:
+                    tools.controls.contradicted(CONTROL_QUESTION)
+                    del tools.gone_by[asked]
+                    tools.gone = tools.gone if tools.gone_by else None
+                elif answer.finding is _ABSENT and await self.proven(CONTROL_QUESTION, answer):
+                    tools.gone_surely = True
+                else:
+                    break
+        finally:
+            tools.gone_turn.release()
+            self._absent, self._between = walked
+        await self._hold_place()
+
+    def saw_gone(self, gone: Gone, *, surely: bool = False) -> None:
         """Take note how a profile is answered whose erasure was accepted. Where they differ a 404 counts.
 
-        It need not be proven: nothing is claimed by it, and less of those who stay listed.
+        It need not be proven: nothing is claimed by it, and less of those who stay listed. ``surely``: it was said
+        twice.
         """
-        if self._tools.gone is None or gone is _GONE:
-            self._tools.gone = gone
+        tools = self._tools
+        if gone is _GONE and not tools.gone_surely:
+            tools.gone_surely = surely
+            tools.gone_by[self._lead.id] = False
+            if len(tools.gone_by) > MOST_GONE_BY:  # so many are not all wrong
+                tools.gone_surely = True
+        if tools.gone is None or gone is _GONE:
+            tools.gone = gone
 
     def suppress(self, before: SubjectState, seq: int | None = None) -> None:
         """Settle a subject, of which nothing is in doubt, as on hold because its customer was erased."""
@@ -451,8 +504,9 @@ class Steps:
     def _is_turn(self, *, writes_later: bool = False) -> bool:
         """Whether a request may go at once; its turn is taken then."""
         tools = self._tools
-        is_paused = tools.paused_until > -math.inf and tools.paused_until > tools.monotonic()
-        return self.has_place and not is_paused and tools.pacer.ready(writes_later=writes_later)
+        if not self.has_place or (tools.paused_until > -math.inf and tools.paused_until > tools.monotonic()):
+            return False
+        return tools.pacer.ready(writes_later=writes_later)
 
     async def _turn(self, *, writes_later: bool = False) -> None:
         """Wait for a place, the end of a pause, and the pace."""
@@ -463,9 +517,10 @@ class Steps:
     def _check_stopped(self) -> None:
         """After a stop, only what an act of this walk began may still be asked."""
         stop = self._tools.stop
-        refused = stop.requested and stop.reason is StopReason.CREDENTIALS_REFUSED
-        if stop.requested and (not self._acted or refused or self._tools.pacer.is_shut):
-            raise Stopped
+        if stop.requested:
+            refused = stop.reason in _TURNED_AWAY
+            if not self._acted or refused or self._tools.pacer.is_shut:
+                raise Stopped
 
     async def _pause_over(self) -> None:
         """Wait as long as the API asked everyone to. A stop ends the waiting, and the walk as it stands."""
@@ -485,6 +540,8 @@ class Steps:
             line.spoil()
         elif answer.named and not line.asked:  # nearly always
             line.prove(number)
+        elif value is not None and not (answer.named or about):  # nearly always of the others
+            line.asked.add((operation.name, value))
         else:
             keys = [(operation.name, name) for name in (about if value is None else (value, *about))]
             if answer.named and line.asked.isdisjoint(keys):
@@ -504,15 +561,17 @@ class Steps:
     ) -> Answer:
         """What an exchange says, once it is noted what follows from it for its connection and for all walks."""
         tools = self._tools
-        answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
-        if answer.status == HTTPStatus.UNAUTHORIZED and purpose is not _ACT:
-            answer = without_copy(answer)
+        says_no_time = type(exchange) is Reply and exchange.retry_after is None  # nearly always
+        answer = read_exchange(operation, exchange, NO_MOMENT if says_no_time else tools.moment(exchange), asked)
+        copied = answer.status == _UNAUTHORIZED and is_copy(answer)
+        if copied and purpose is not _ACT:
+            answer = as_copy(answer)
         if answer.mark is not None:
             answer = self._placed(answer, operation, asked.value, about)
         first = purpose is _READ_BEFORE and not self._has_read
         if first and answer.finding in _CONCLUSIVE:
             self._has_read = True
-        tools.heed(answer, purpose, self._lead.id if first else None)
+        tools.heed(answer, purpose, self._lead.id if first else None, self._lead.id, copied=copied)
         tools.emit(Exchanged(operation.name, purpose, answer.status, answer.reason, exchange.elapsed))
         return answer
 

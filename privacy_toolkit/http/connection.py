@@ -15,11 +15,10 @@ Which answers are proven (``Line``) depends on how a connection lives and ends:
   announced after several answers: what announced it may have been the answer to the request before.
 - Idle or retired, it is closed after ``KEEP_ALIVE`` seconds of silence since its last answer. That proves nothing: a
   proxy that is one answer late has nothing more to say. While somebody waits for its proof it stays open for
-  ``LINGER`` seconds, so that a control can be asked on it.
-  ``abort`` alone proves and spoils nothing.
+  ``LINGER`` seconds, so that a control can be asked on it. ``abort`` alone proves and spoils nothing.
 
-What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked.
-Therefore nothing is written where something is unread, and no answer is proven by itself.
+What comes between writing and the true answer can't be told from it; it shows when the true one comes, unasked. So
+nothing is written where something is unread, no answer is proven by itself, and none may begin before the request left.
 """
 
 from __future__ import annotations
@@ -42,10 +41,9 @@ import msgspec
 from privacy_toolkit.config.network import Obstacle, obstacle_of
 from privacy_toolkit.http.exchange import Fault, Line, Mark, Phase, Trouble, failure
 
-#: The most that status line and headers of an answer may take, in bytes, interim answers included; trailers likewise.
-LARGEST_HEAD = 64 * 1024
-#: The most that the body of an answer may take, in bytes.
-LARGEST_ANSWER = 64 * 1024 * 1024
+#: The most that status line and headers of an answer may take, in bytes, interim answers included; trailers likewise;
+#: and the most that its body may take.
+LARGEST_HEAD, LARGEST_ANSWER = 64 * 1024, 64 * 1024 * 1024
 #: A body is only counted towards what all connections may hold together when it is larger than this, in bytes.
 SMALL_ANSWER = 64 * 1024
 #: What larger bodies on their way may take together, in bytes, next to the one that may be as large as allowed.
@@ -61,7 +59,7 @@ _SWITCHING_PROTOCOLS, _OK, _NO_CONTENT = 101, 200, 204  # plain numbers: these a
 _STATUSES = range(100, 600)
 _VERSIONS = frozenset({"1.0", "1.1"})
 #: Lengths of the names that matter to a body's frame: others need not be put into lower case.
-_LENGTHS = frozenset(map(len, ("content-length", "content-encoding", "transfer-encoding")))
+_LENGTHS = frozenset(map(len, ("age", "content-length", "content-encoding", "transfer-encoding")))
 _INTERIM = ord("1")  # how the status of an interim answer begins
 _SHORTLY = 0.05  # seconds until the event loop has certainly come to what is unread
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
@@ -69,16 +67,16 @@ _new = tuple.__new__  # what a named tuple's own constructor comes to, in a thir
 _BODY, _READ, _WRITE = Phase.BODY, Phase.READ, Phase.WRITE
 
 
-# Nearly every answer is short and plain, and complete in one read: it is read here, without the parser, which makes a
-# call for each part. Only what the parser would take the same way passes: printable ASCII, one length, no more that
-# says where answer or connection end. Statuses without a body (304), or with one that is debated (205), are left to it.
+# Nearly every answer is short and plain, and complete in one read: it is read here. Only what the parser would take the
+# same way passes: printable ASCII, one length, no more that says where answer or connection end. Statuses without a
+# body (304), or with one that is debated (205), are left to it.
 
 _PLAIN_HEAD = re.compile(
     rb"HTTP/1\.1 ([245][0-9]{2}) [ -~]*(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?(?:[!-~]+(?: +[!-~]+)*)?)*"
 ).fullmatch
 _FIELDS = re.compile(rb"\r\n([^:]+): ?([^\r]*)")
 _LENGTH = b"\r\ncontent-length:"
-_FRAMING = re.compile(rb"\r\n(?:transfer-|content-encoding|upgrade|[^:]*connection:(?! keep-alive\r))").search
+_FRAMING = re.compile(rb"\r\n(?:age:|transfer-|content-encoding|upgrade|[^:]*connection:(?! keep-alive\r))").search
 _LARGEST_PLAIN_HEAD = 8192  # bytes
 _ODD = frozenset({204, 205})
 _DIGITS = 9  # of a length that is not too long
@@ -227,10 +225,9 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._large: io.BytesIO | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = self._deadline = 0.0
-        self._idle_since = clock()
+        self._timer_at, self._deadline, self._idle_since = 0.0, 0.0, clock()
         self._phase, self._head_size = Phase.CONNECT, 0
-        self._writing = self._paused = self._in_room = False
+        self._writing = self._paused = self._in_room = self._is_foreign = False
 
     def attach(self, transport: asyncio.Transport | None) -> None:
         """Take ``transport``, which may be a TLS one put on top of the first, as the one to write to.
@@ -260,8 +257,9 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request can be written now, as far as can be told: quiet, and not too old."""
-        is_young = self._clock() - self._idle_since <= KEEP_ALIVE
-        return is_young and not (self.closed or self.line.spoiled or self._transport.is_closing() or self._unread())
+        if self.closed or self.line.spoiled or self._clock() - self._idle_since > KEEP_ALIVE:
+            return False
+        return not (self._transport.is_closing() or self._unread())
 
     async def exchange(self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool) -> Received:
         """Send ``payload`` and wait for its answer. ``write`` and ``read`` are in seconds; None is without end.
@@ -273,8 +271,7 @@ class Connection(asyncio.Protocol):
         self._answer = answer
         self._status = self._head_size = self._barren = self.size = 0
         self._tail, self._bodiless, self._may_be_plain = b"", bodiless, not bodiless
-        self._phase, self._read_limit = _WRITE, read
-        self._started = self._clock()
+        self._phase, self._read_limit, self._started = _WRITE, read, self._clock()
         if self._transport.is_closing():
             self._fail(Trouble.BROKEN, sent=False)
         else:
@@ -292,7 +289,8 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             del answer  # an exception in it leads back to this frame, and so to all that was received
-            self._let_go()  # only now, so that no more is read while answers wait to be looked at
+            if self._in_room:
+                self._let_go()  # only now, so that no more is read while answers wait to be looked at
 
     def retire(self) -> None:
         """Carry no more requests, and find out how the connection ends; ``on_lost`` is called in any case."""
@@ -372,8 +370,7 @@ class Connection(asyncio.Protocol):
         del self._parser  # it leads back here
         self._on_lost(self)
 
-    # What goes to the parser. Where a head ends is looked for here: so it is measured exactly, and it is known when
-    # more came than belongs to an answer. The parser takes no other end of a head for one.
+    # What goes to the parser. Where a head ends is looked for here, and so is what comes beyond an answer.
 
     def _feed_head(self, data: bytes) -> bool:
         """Take a part that begins in a head, of an interim answer maybe; False if it is too large, or too much."""
@@ -410,7 +407,8 @@ class Connection(asyncio.Protocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        """An answer begins; one that nobody asked for ends the connection."""
+        """An answer begins, maybe too early; one that nobody asked for ends the connection."""
+        self._is_foreign = self._writing
         if self._answer is None:
             self._spoil()
 
@@ -469,6 +467,8 @@ class Connection(asyncio.Protocol):
 
     def _takes(self, name: bytes, value: bytes, *, empty: bool) -> bool:
         match name:
+            case b"age":  # a cache had it (RFC 9111, section 5.1); one that has just asked may say 0
+                self._is_foreign = self._is_foreign or value.strip(b" \t0") != b""
             case b"content-length":
                 self._length = int(value)
                 return not (empty and self._length)
@@ -508,7 +508,8 @@ class Connection(asyncio.Protocol):
         line.last = now
         if answer is not None and not answer.done():
             answer.set_result(Received(status, head, body, now - self._started, _new(Mark, (line, number))))
-        if self._writing:  # an answer to half a request: nothing more can be made of this connection
+        if self._is_foreign:  # an answer to half a request, or another one: no more is made of this connection
+            line.foreign = number
             self._spoil()
         elif not stays:
             self.closed = self.announced = True

@@ -21,8 +21,6 @@ import msgspec
 
 from privacy_toolkit.config.network import Obstacle
 
-# What one request over the wire came to: a reply, or a fault with the phase it happened in.
-
 
 class Phase(StrEnum):
     """Where in its life a request was when it failed."""
@@ -54,12 +52,13 @@ class Line:
     the last proven one suspect. Silence proves nothing.
     """
 
-    __slots__ = ("_waiting", "about", "answered", "asked", "keyless", "last", "owed", "proven", "spoiled")
+    __slots__ = ("_waiting", "about", "answered", "asked", "foreign", "keyless", "last", "owed", "proven", "spoiled")
 
     def __init__(self) -> None:
         self.about: Collection[str] = ()  # names of whom its last call is about, where that matters
         self.asked: set[Hashable] = set()  # what the answers are about that are not proven yet
         self.answered = 0  # how many answers it carried
+        self.foreign = 0  # the last answer that began before its request had left, or that a cache had kept: it is none
         self.keyless = False  # whether it carried a request without credentials
         self.last = 0.0  # when the last of them was there, in monotonic seconds
         self.proven = 0  # all answers up to this one are proven

@@ -77,7 +77,7 @@ class Patrol(msgspec.Struct, frozen=True):
         if answer.finding is Finding.CREDENTIALS:
             steps.leave()
         elif is_proven and answer.finding is Finding.ABSENT:
-            steps.saw_gone(Gone.ABSENT)
+            steps.saw_gone(Gone.ABSENT, surely=True)
             _settle(entry, steps, Outcome.DONE, Reason.STILL_GONE)
         elif is_proven and answer.finding is Finding.DONE:
             await _name(entry, steps, answer)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import chain
 from operator import add
@@ -146,7 +146,8 @@ _MAY_BE_DONE: Final = frozenset(reason.value for reason in MAY_BE_DONE)
 _OPEN: Final = frozenset(outcome.value for outcome in OPEN_OUTCOMES)
 _DOUBTS: Final = frozenset({Outcome.UNKNOWN.value, Outcome.UNVERIFIED.value, Outcome.RESIDUAL.value})
 _LOST_FROM: Final = 500
-_PENDING, _ON_HOLD, _ACT = Outcome.PENDING.value, Outcome.ON_HOLD.value, Purpose.ACT.value
+_PENDING, _ON_HOLD, _UNKNOWN = Outcome.PENDING.value, Outcome.ON_HOLD.value, Outcome.UNKNOWN.value
+_ACT: Final = Purpose.ACT.value
 #: These settle a request; those on hold are not counted as settled.
 _IN_TIME: Final = frozenset({Outcome.ERASED.value, Outcome.NOTHING_HELD.value, Outcome.DONE.value})
 
@@ -232,7 +233,7 @@ def counted(rows: Sequence[SubjectRow]) -> PageCounts:
         times=[(*key, count) for key, count in times.items()],
         pace=_by_second(begun if len(own) == len(made) else _begun(_sent(own))),
         settled=_settled(rows),
-        moments=_moments(made, sent, begun),
+        moments=_moments(rows, made, sent, begun),
     )
 
 
@@ -311,13 +312,31 @@ def _settled(rows: Sequence[SubjectRow]) -> tuple[int, int]:
     return in_time, late
 
 
-def _moments(made: Sequence[ExchangeRow], sent: Sequence[ExchangeRow], begun: Sequence[int | None]) -> _Moments:
+def _moments(
+    rows: Sequence[SubjectRow], made: Sequence[ExchangeRow], sent: Sequence[ExchangeRow], begun: Sequence[int | None]
+) -> _Moments:
     return (
         _least([at if one[4] is None else one[4] for one, at in zip(sent, begun, strict=True)]),
         _most([one[5] for one in sent]),
         _most([one[5] for one in made]),
-        _most([one[4] if one[5] is None else one[5] for one in made if one[2] == _ACT and _is_lost(one)]),
+        _most([*[_over(one) for one in made if one[2] == _ACT and _is_lost(one)], *_doubted(rows)]),
     )
+
+
+def _doubted(rows: Iterable[SubjectRow]) -> Iterator[int | None]:
+    """When those were sent whose answer may have been another's: of who was sent for again, or stays in doubt.
+
+    No refusal names its request. Whether its connection vouched for it is not written; a row that was done by what was
+    sent next says nothing of that.
+    """
+    for _, state, exchanges, _ in rows:
+        if state is not None and (state.attempts > 1 or state.outcome == _UNKNOWN):
+            acts = [one for one in exchanges if one[2] == _ACT and one[4] is not None and one[8] not in _UNSENT]
+            yield from map(_over, acts if state.outcome == _UNKNOWN else acts[:-1])
+
+
+def _over(one: ExchangeRow) -> int | None:
+    return one.intent_at if one.ended_at is None else one.ended_at
 
 
 def _is_lost(one: ExchangeRow) -> bool:
@@ -414,7 +433,11 @@ class RunCounts:
 
         After a 404 there is nothing that could have been counted.
         """
-        erased = [(held, sums) for (outcome, _, _, held), sums in self._states.items() if outcome == Outcome.ERASED]
+        erased = [
+            (held, sums)
+            for (outcome, reason, _, held), sums in self._states.items()
+            if outcome == Outcome.ERASED and reason != Reason.LEDGER_ALONE  # who had no profile before either
+        ]
         if any(sums[6] for _, sums in erased):
             return Gone.ABSENT
         return Gone.EMPTIED if any(held == HeldBefore.VISIBLE for held, _ in erased) else None

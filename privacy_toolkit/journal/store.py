@@ -166,7 +166,7 @@ class RunReader(Protocol):
         """Tell how those who were erased are answered: 404, or emptied; None if nothing shows it."""
 
     def last_lost_at(self) -> int | None:
-        """Tell when the last request that changes something went out without an answer (microseconds)."""
+        """Tell when the last request that changes something went out without an answer that was surely its own."""
 
     def executions(self) -> list[Execution]:
         """Give every process that worked on the run, in order."""
@@ -582,9 +582,9 @@ def not_running(run_id: str) -> RefusedError:
 
 
 def locked(deployment: str) -> RefusedError:
-    """Make the error of a deployment on which another run is under way."""
+    """Make the error of a deployment on which a run is under way."""
     return RefusedError(
-        f"Another run on {deployment} is under way with this state folder.",
+        f"A run on {deployment} is under way with this state folder.",
         "Wait for it to end, or look at it with: privacy-toolkit runs list",
         code="locked",
     )

@@ -15,9 +15,7 @@ from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Execution
 from privacy_toolkit.reporting.schema import Clock, DueDay, NextStep, Sample
 
-# The words of a report: plain English for people who have neither the toolkit nor its source at hand.
-#
-# Nothing is said here that was not observed.
+# Plain English for people who have neither the toolkit nor its source at hand; nothing that was not observed.
 
 OUTCOMES: Mapping[Outcome, tuple[str, str]] = MappingProxyType(
     {
@@ -27,7 +25,7 @@ OUTCOMES: Mapping[Outcome, tuple[str, str]] = MappingProxyType(
         ),
         Outcome.NOTHING_HELD: (
             "Nothing held",
-            "The API answered that it has no such profile, so nothing was sent.",
+            "The API answered that it has no such profile. This run has no record of having erased it.",
         ),
         Outcome.ON_HOLD: (
             "On hold",
@@ -138,6 +136,7 @@ STOPS: Mapping[StopReason, str] = MappingProxyType(
         StopReason.ASKED_TO_WAIT: "the API asked for a longer wait than this run may take",
         StopReason.TARGET_UNREACHABLE: "the API could not be reached reliably",
         StopReason.CREDENTIALS_REFUSED: "the API refused the credentials",
+        StopReason.TURNED_AWAY: "something else than the API turned requests away (401 or 403, not in its words)",
         StopReason.OUTPUT_FAILED: "what was read could not be written to its output folder",
         StopReason.ROUTE_UNPROVEN: "a control failed: no answer on this route proves that a customer is unknown",
         StopReason.ENVIRONMENT_DIFFERS: "the profiles are not of the environment (live or sandbox) that the settings"
@@ -159,6 +158,7 @@ CHECKS: Mapping[StopReason, str] = MappingProxyType(
         StopReason.TARGET_UNREACHABLE: "First check that the API can be reached: the base URL, the proxy and the"
         " network.",
         StopReason.CREDENTIALS_REFUSED: "First correct the API key.",
+        StopReason.TURNED_AWAY: "First check what answers in the API's place: proxy, gateway, firewall, base URL.",
         StopReason.STATE_MOVED: "First put the state folder back where it was, the one that this run started in.",
     }
 )

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from privacy_toolkit.core.model import ApiError, CredentialsError, Reason, UsageError
@@ -57,7 +56,6 @@ LARGEST_PAGE: Final = 1000
 
 T = TypeVar("T", bound=AnswerBody)
 
-_UNAUTHORIZED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 _ADVICE = {
     Finding.ABSENT: "The API does not know what was named.",
@@ -79,7 +77,8 @@ class Calls(ABC):
     """One method for each operation.
 
     All of them raise ``ApiError``, with the reason as its ``code``, where the call was not answered with success;
-    ``CredentialsError`` on 401 and 403; ``UsageError`` where nothing was sent because the call is not possible.
+    ``CredentialsError`` on 401 and 403 in the API's own words; ``UsageError`` where nothing was sent because the call
+    is not possible.
     """
 
     generation = Generation.CURRENT
@@ -299,7 +298,7 @@ def _error(operation: Operation, answer: Answer) -> ApiError | CredentialsError:
     """The exception for an answer that is no success; it names no id and nothing that a server wrote."""
     status = "no answer" if answer.status is None else f"HTTP {answer.status}"
     message = f"{operation.operation_id} did not succeed: {answer.reason} ({status})."
-    if answer.status in _UNAUTHORIZED:  # in whatever words: no call will get further
+    if answer.finding is Finding.CREDENTIALS:  # a gateway's 401 or 403 says nothing of the key
         return CredentialsError(message, "Is the key right, and of this environment?", code=Reason.CREDENTIALS_REFUSED)
     wait = "" if answer.wait is None else f" The API asks to wait for {answer.wait:.0f} s."
     return ApiError(message, _ADVICE[answer.finding] + wait, code=answer.reason)

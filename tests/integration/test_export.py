@@ -340,7 +340,7 @@ def test_two_exports_on_one_state_folder_exclude_each_other(sandbox, export, wri
 
 
 def test_with_faults_of_every_kind_each_gets_the_package_of_their_own_data(sandbox, export, write_ids, place):
-    kinds = set(FaultKind) - {FaultKind.FOREIGN_401}  # credentials that were refused, by whomever, stop the run
+    kinds = set(FaultKind) - {FaultKind.FOREIGN_401}  # a gateway that turns all away stops the run
     faults = Faults(rates=dict.fromkeys(kinds, 0.006), seed=5, retry_after=0, slow_seconds=2)
     server = sandbox(IDS[:150], faults=faults)
     kit, path = export(server), write_ids(IDS[:150])

@@ -26,6 +26,10 @@ _STRAY = (
     0.004,
     0.02,
 )  # seconds: while the next request waits for its intent, and while it waits for its answer
+_NO_KEY = b'{"message":"Unauthorized","StatusCode":401}'
+KEY_REFUSED = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: %d\r\n\r\n%b" % (len(_NO_KEY), _NO_KEY)
+#: What comes before a request is complete.
+HASTY = (NOBODY_ASKED, REFUSED_NOBODY, KEY_REFUSED, b"HTTP/1.1 204 No Content\r\n\r\n")
 TIMED_OUT = b"HTTP/1.1 408 Request Time-out\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -119,6 +123,21 @@ def _error_within(one: Reaction, _: float) -> Pieces:
     return [(0, whole(one) if body else head + told)]
 
 
+def _respelled(one: Reaction, _: float) -> Pieces:
+    """The names of the answer in another spelling, as one who keeps ids without regard to case would say them."""
+    body = one.result.body
+    for name in (b'"integrationId":"', b'"profileId":"', b'"value":"', b'"advocateProfileIntegrationId":"'):
+        before, found, rest = body.partition(name)
+        if found:
+            value, end, rest = rest.partition(b'"')
+            body = before + found + (value.swapcase() if len(body) % 2 else value + b" ") + end + rest
+    return [(0, _head(one, len(body) if body else None) + body)]
+
+
+def _with_status(status: int, body: bytes) -> bytes:
+    return b"%bcontent-length: %d\r\n\r\n%b" % (_first(status, b"1.1"), len(body), body)
+
+
 def _both_lengths(one: Reaction, _: float) -> Pieces:
     """Chunked, with a length next to it that is wrong; also where there can be no body."""
     body = one.result.body
@@ -172,6 +191,10 @@ PLAYS: Mapping[str, Callable[[Reaction, float], Pieces]] = {
     "error_within": _error_within,
     "both_lengths": _both_lengths,
     "empty_200": lambda *_: [(0, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")],
+    "respelled": _respelled,
+    "bare_lines": lambda one, _: [(0, _head(one).replace(b"\r\n", b"\n") + one.result.body)],
+    "accepted_202": lambda *_: [(0, _with_status(202, b"{}"))],
+    "not_modified": lambda one, _: [(0, _first(304, b"1.1") + b'etag: "1"\r\nage: 30\r\n\r\n')],
     "timed_out_idle": lambda one, _: [(0, whole(one)), (0.3, TIMED_OUT), (0, b"")],
 }
 

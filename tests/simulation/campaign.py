@@ -149,7 +149,7 @@ def found_by(mutation: Mutation, budget: int = BUDGET) -> tuple[int, Violation, 
     subjects, seed = 0, mutation.first
     with planted(mutation):
         while subjects < budget:
-            spec = spec_of(seed, mutation.jobs[seed % len(mutation.jobs)])
+            spec = spec_of(seed, mutation.jobs[seed % len(mutation.jobs)], newest=False)
             result = play(spec)
             subjects += spec.subjects
             seed += 1

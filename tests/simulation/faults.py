@@ -128,7 +128,21 @@ LATER: Mapping[str, FaultDeclaration] = {
     "cached": FaultDeclaration(Place.WINDOW, 3.0),
     "no_right": FaultDeclaration(Place.WINDOW, 0.5),
 }
-FAULTS: Mapping[str, FaultDeclaration] = {**_FIRST, **LATER}
+
+#: What was added after that, for the same reason with another chance.
+LATEST: Mapping[str, FaultDeclaration] = {
+    "answered_early": FaultDeclaration(Place.CONNECTION, 3.0, 0.05),
+    "blocked": FaultDeclaration(Place.ANSWER, 2.0),
+    "turned_away": FaultDeclaration(Place.WINDOW, 2.0),
+    "respelled": FaultDeclaration(Place.ANSWER, 2.0),
+    "bare_lines": FaultDeclaration(Place.ANSWER),
+    "accepted_202": FaultDeclaration(Place.ANSWER),
+    "not_modified": FaultDeclaration(Place.ANSWER),
+    "own_423": FaultDeclaration(Place.ANSWER),
+    "own_425": FaultDeclaration(Place.ANSWER),
+    "own_451": FaultDeclaration(Place.ANSWER),
+}
+FAULTS: Mapping[str, FaultDeclaration] = {**_FIRST, **LATER, **LATEST}
 
 #: Which of them happen once, at some time of an execution.
 TIMED = frozenset({Place.WINDOW, Place.NETWORK, Place.DISK, Place.PROCESS, Place.CLOCK, Place.OTHERS})

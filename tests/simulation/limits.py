@@ -134,8 +134,8 @@ LIMITS: tuple[Limit, ...] = (
         _WRONG_404 | {"removed", "stale_reads", "shifted", "stray"},
         ("stays residual", "stays unverified", "left open"),
         frozenset({"erase"}),
-        "An erased profile was answered 404 once, though this deployment keeps them listed: since then less is claimed"
-        " of empty ones, and they stay open.",
+        "An erased profile was answered 404, and so again when it was asked once more, though this deployment keeps"
+        " them listed: since then less is claimed of empty ones, and they stay open.",
         only_empty=True,
         in_run=True,
     ),

@@ -24,6 +24,9 @@ class Far(Protocol):
     def received(self, data: bytes) -> None:
         """Take bytes that the client sent."""
 
+    def hasten(self) -> None:
+        """Answer a request of which only a part is there."""
+
     def lost(self) -> None:
         """Hear that the client is gone."""
 
@@ -40,7 +43,7 @@ class Weather:
         self.latency = latency
         self.cut_until = self.unreachable_until = self.slow_until = -1.0
         self.refusing = self.resetting = self.swallowing = self.closing = 0.0
-        self.stalling = self.breaking = self.splitting = 0.0
+        self.stalling = self.breaking = self.splitting = self.hastening = 0.0
 
 
 class Network:
@@ -164,6 +167,13 @@ class Pipe(asyncio.Transport):
             self._protocol.pause_writing()
             wait = network.rng.choice((0.01, 1.0, 30.0))
             network.loop.call_later(wait, self._pass_rest, bytes(data[half:]))
+        elif draw < weather.breaking + weather.stalling + weather.hastening:
+            network.struck("answered_early")
+            half = network.rng.randrange(len(data))
+            self._pass(bytes(data[:half]))
+            self._protocol.pause_writing()
+            network.loop.call_later(network.delay(), self.far.hasten)
+            network.loop.call_later(network.rng.choice((0.001, 0.03, 1.0)), self._pass_rest, bytes(data[half:]))
         else:
             self._pass(bytes(data))
 

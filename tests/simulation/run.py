@@ -384,7 +384,7 @@ class Simulation:
         weather.refusing, weather.resetting = rates.get("refused", 0.0), rates.get("connect_reset", 0.0)
         weather.swallowing, weather.closing = rates.get("connect_timeout", 0.0), rates.get("closed_at_once", 0.0)
         weather.stalling, weather.breaking = rates.get("write_stalled", 0.0), rates.get("write_broken", 0.0)
-        weather.splitting = rates.get("split", 0.0)
+        weather.splitting, weather.hastening = rates.get("split", 0.0), rates.get("answered_early", 0.0)
         if number is None:
             weather.cut_until = weather.unreachable_until = weather.slow_until = -1.0
             self.disk.slowest = 0.004
@@ -495,8 +495,8 @@ def _window(name: str) -> Callable[[Simulation, float], None]:
     return happen
 
 
-#: What says no to a request with credentials.
-_REFUSE_A_KEY = frozenset({"foreign_401", "own_401", "own_403", "no_right"})
+#: What says no to a request with credentials, in the API's own words.
+_REFUSE_A_KEY = frozenset({"own_401", "own_403", "no_right", "answered_early"})
 
 
 def _stop(reason: StopReason) -> Callable[[Simulation, float], None]:

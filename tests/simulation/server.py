@@ -30,7 +30,7 @@ from privacy_toolkit.sandbox.faults import Draw, FaultKind, Faults
 from privacy_toolkit.sandbox.store import Call, EntityKind, SandboxSettings, Store
 from privacy_toolkit.sandbox.wire import RefusalError
 from privacy_toolkit.talonone.operations import Generation, Operation
-from tests.simulation.answers import Pieces, pieces
+from tests.simulation.answers import HASTY, NOBODY_ASKED, Pieces, pieces
 from tests.simulation.ledger import Arrived, Ledger
 from tests.simulation.network import APART, Network, Pipe
 
@@ -46,6 +46,9 @@ REFUSALS: Mapping[str, tuple[int, str | None]] = {
     "retry_long": (429, "300"),
     "retry_nonsense": (429, "soon"),
     "retry_odd": (429, "odd"),
+    "own_423": (423, None),
+    "own_425": (425, None),
+    "own_451": (451, None),
 }
 #: What no Retry-After should be.
 _ODD = ("-5", "1.5", "", "0x10", "3, 4", "9" * 400, "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Feb 2026 99:00:00 GMT")
@@ -61,6 +64,7 @@ WINDOWS: Mapping[str, FaultKind] = {
     "flapping": FaultKind.FOREIGN_404,
     "rate_limit": FaultKind.ERROR_429,
     "redirecting": FaultKind.REDIRECT_303,
+    "turned_away": FaultKind.FOREIGN_401,
 }
 #: A cache that does not ask, and a key that may no longer write: windows that let the rest through.
 _CACHED, _NO_RIGHT = "cached", "no_right"
@@ -206,6 +210,9 @@ class Server:
     def _played(self, call: Call, fault: str | None) -> Reaction:
         if fault in REFUSALS:
             return self._refusal(str(fault), call.operation)
+        if fault == "blocked":  # a firewall, by what is in the request
+            played = without_acting(FaultKind.FOREIGN_401, self.rng.randrange(64), self._faults, call.operation)
+            return replace(played, fault=None)
         if fault == "error_within":  # what it would have answered, and nothing was done
             try:
                 return Reaction(self.deployment.rehearse(call))
@@ -324,11 +331,17 @@ class Far:
         self._is_gone = self._is_over = False
         self._held: list[bytes] = []  # answers that a proxy hands out one too late
         self._served, self._answers_at = 0, 0.0
+        self._last = b""
 
     @classmethod
     def of(cls, server: Server) -> Callable[[Pipe], Far]:
         """Make the far ends of a server."""
         return lambda pipe: cls(server, pipe)
+
+    def hasten(self) -> None:
+        """Answer before the request is there: what was said here last, or what nobody asked for."""
+        if not self._is_over:
+            self._pipe.send(self._server.rng.choice((self._last or NOBODY_ASKED, *HASTY)))
 
     def lost(self) -> None:
         """The client is gone; what arrived is carried out all the same."""
@@ -386,6 +399,7 @@ class Far:
 
     def _send(self, out: Pieces) -> None:
         after = 0.0
+        self._last = b"".join(data or b"" for _, data in out)
         self._is_over = self._is_over or not out  # HTTP/1.1 has answers in order: where one never comes, none does
         for wait, data in out:
             after += wait

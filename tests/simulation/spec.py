@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from privacy_toolkit.core.model import Job
-from tests.simulation.faults import FAULTS, FOREMOST, LATER, TIMED, FaultDeclaration, Place
+from tests.simulation.faults import FAULTS, FOREMOST, LATER, LATEST, TIMED, FaultDeclaration, Place
 
 #: The jobs, as often as they are drawn.
 JOBS = (
@@ -84,14 +84,26 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gap: float = 0.0
 
 
-def spec_of(seed: int, job: Job | None = None, *, first: bool = False) -> Spec:
-    """Draw the run of a seed; ``first``: without what was added later, as it was when a seed was written down."""
+def spec_of(seed: int, job: Job | None = None, *, first: bool = False, newest: bool = True) -> Spec:
+    """Draw the run of a seed; ``first``: without what was added later, as it was when a seed was written down.
+
+    Without ``newest`` it is as it was before what was added last.
+    """
     if first:
         return _first(seed, job)
     rng = Random(f"later {seed}")
     is_patrol = rng.random() < 0.04
     spec = _first(seed, Job.PATROL if is_patrol and job is None else job)
-    return _more(msgspec.structs.replace(spec, positive=True) if spec.job is Job.PATROL else spec, rng)
+    spec = _more(msgspec.structs.replace(spec, positive=True) if spec.job is Job.PATROL else spec, rng)
+    return _newest(spec, Random(f"latest {seed}")) if newest else spec
+
+
+def _newest(spec: Spec, rng: Random) -> Spec:
+    """The same with some of the faults that were added last."""
+    names = _chosen(rng, LATEST, rng.choice((0, 0, 0, 1, 1, 2)))
+    timed = [_happening(rng, name, spec.faulty) for name in names if LATEST[name].place in TIMED]
+    rates = {name: round(LATEST[name].share * rng.random(), 4) for name in names if LATEST[name].place not in TIMED}
+    return msgspec.structs.replace(spec, rates=spec.rates | rates, happenings=spec.happenings + timed)
 
 
 def _more(spec: Spec, rng: Random) -> Spec:
@@ -114,7 +126,7 @@ def _first(seed: int, job: Job | None) -> Spec:
     job = job or rng.choice(JOBS)
     subjects = rng.choice((rng.randint(1, 4), rng.randint(5, 40), rng.randint(30, 80), rng.randint(30, 160)))
     faulty = rng.choice((1, 1, 2, 2, 3))
-    first = {name: one for name, one in FAULTS.items() if name not in LATER}
+    first = {name: one for name, one in FAULTS.items() if name not in LATER and name not in LATEST}
     names = _chosen(rng, first, rng.choice((0, 1, 2, 3, 4, 6, 10, 18, 35)))
     kinds = {name: FAULTS[name] for name in names}
     burden = rng.choice((0.3, 1.0, 1.0, 2.0)) / max(1, sum(one.place is Place.ANSWER for one in kinds.values()) ** 0.5)

@@ -11,6 +11,7 @@ from privacy_toolkit.core.model import (
     HeldBefore,
     Outcome,
     Purpose,
+    Reason,
 )
 from privacy_toolkit.journal.figures import AnswerTime, HoldCount, SettledRequests, StateCount
 from privacy_toolkit.journal.records import PENDING, OpenRequests, Traffic
@@ -90,22 +91,25 @@ class Scan:
         return dict(Counter(state.reason for state in self.states if state.outcome is Outcome.DONE))
 
     def gone(self):
-        erased = [state for state in self.states if state.outcome is Outcome.ERASED]
+        had_one = [state for state in self.states if state.reason is not Reason.LEDGER_ALONE]
+        erased = [state for state in had_one if state.outcome is Outcome.ERASED]
         if any(state.first_count is None for state in erased):
             return Gone.ABSENT
         return Gone.EMPTIED if any(state.held_before is HeldBefore.VISIBLE for state in erased) else None
 
     def last_lost_at(self):
-        return max(
-            (
-                one.intent_at if one.ended_at is None else one.ended_at
-                for _, one in self.exchanges
-                if one.purpose is Purpose.ACT
-                and one.intent_at is not None
-                and (one.ended_at is None or (one.status or 0) >= 500 or one.reason in MAY_BE_DONE)
-            ),
-            default=None,
-        )
+        """Of who was sent for again, or stays in doubt, no answer is surely its own."""
+        found = []
+        for entry in self.entries:
+            acts = [one for one in entry.exchanges if one.purpose is Purpose.ACT and one.intent_at is not None]
+            lost = [
+                one for one in acts if one.ended_at is None or (one.status or 0) >= 500 or one.reason in MAY_BE_DONE
+            ]
+            sent = [one for one in acts if one.reason not in NEVER_SENT]
+            is_open = entry.state.outcome is Outcome.UNKNOWN
+            again = sent[:-1] if entry.state.attempts > 1 else []
+            found += [*lost, *(sent if is_open else again)]
+        return max((one.intent_at if one.ended_at is None else one.ended_at for one in found), default=None)
 
     def repeats(self):
         ends, again = Counter(), Counter()

@@ -4,8 +4,10 @@ import httpx2
 import pytest
 
 from privacy_toolkit.core.model import Attribution, Gone, HeldBefore, Outcome, Reason
+from privacy_toolkit.engine.execution import _gone_before
+from privacy_toolkit.engine.steps import READ_TRIES
 from privacy_toolkit.jobs.erase import ACT_TRIES, Erase
-from privacy_toolkit.journal.records import Staged
+from privacy_toolkit.journal.records import Note, Staged, SubjectState
 from privacy_toolkit.journal.sqlite.reader import create_run
 from tests.support.answers import inventory, refusal
 
@@ -97,8 +99,9 @@ WALKS = [
     # credentials
     ([KEY], "G", Outcome.PENDING, None, None, None, 0),
     ([HELD, KEY], "GD", Outcome.RETRYABLE, Reason.CREDENTIALS_REFUSED, None, VISIBLE, 1),
-    ([FOREIGN_KEY], "G", Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, None, None, 0),
-    ([HELD, FOREIGN_KEY], "GD", Outcome.UNKNOWN, Reason.FOREIGN_ANSWER, None, VISIBLE, 1),
+    # those of a gateway say nothing of the key
+    ([FOREIGN_KEY] * 5, "GGGGG", Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, None, None, 0),
+    ([HELD, FOREIGN_KEY, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
     ([HELD, OK, KEY], "GDG", Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS, None, VISIBLE, 1),
 ]
 
@@ -214,10 +217,31 @@ def test_a_run_learns_by_itself_how_a_deployment_answers_for_who_was_erased(stat
     create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "someone"), (3, "second")]]))
     second = inventory("second")
     one, other = ([HELD, OK, ABSENT], [second, OK, second]) if is_first else ([EMPTY, OK, EMPTY], [second, OK, ABSENT])
-    sit(lambda _: Erase(settle=0), script([*one, *other]))
+    sit(lambda _: Erase(settle=0), script([*one, *other, *[ABSENT] * is_first]))  # who is under way is not asked about
     with state.open("run") as journal:
         outcomes = [entry.state.outcome for entry in journal.entries()]
     assert outcomes == [Outcome.ERASED, Outcome.RESIDUAL][:: 1 if is_first else -1]
+
+
+@pytest.mark.parametrize(
+    ("again", "left"), [([EMPTY], Outcome.ERASED), ([HELD], Outcome.ERASED), ([E500] * READ_TRIES, Outcome.RESIDUAL)]
+)
+def test_one_404_that_may_be_wrong_is_asked_for_once_more_before_anything_rests_on_it(state, script, sit, again, left):
+    create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "someone"), (3, "second")]]))
+    second = inventory("second")
+    sit(lambda _: Erase(settle=0), script([HELD, OK, ABSENT, second, OK, second, *again]))
+    with state.open("run") as journal:
+        assert [entry.state.outcome for entry in journal.entries()] == [Outcome.ERASED, left]
+
+
+@pytest.mark.parametrize(("again", "left"), [(ABSENT, Outcome.RESIDUAL), (EMPTY, Outcome.ERASED)])
+def test_what_an_earlier_execution_learned_from_one_404_is_asked_once_more(state, script, sit, again, left):
+    create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "someone"), (3, "second")]]))
+    second, known = inventory("second"), {"gone": Gone.ABSENT, "gone_before": lambda: ["someone"]}
+    sit(lambda _: Erase(settle=0), script([HELD, OK, ABSENT, second]), stop_after=4)
+    sit(lambda _: Erase(settle=0), script([second, OK, second, again]), **known)
+    with state.open("run") as journal:
+        assert [entry.state.outcome for entry in journal.entries()] == [Outcome.ERASED, left]
 
 
 @pytest.mark.parametrize(
@@ -233,6 +257,17 @@ def test_the_journal_tells_a_later_execution_how_erased_ones_are_answered(state,
     erase(*answers)
     with state.open("run") as journal:
         assert journal.gone() is gone
+        assert _gone_before(journal, 1 << 60) == (["someone"] if gone is Gone.ABSENT else [])
+
+
+def test_who_had_no_profile_tells_nothing_of_how_erased_ones_are_answered(state):
+    create_run(state.runs / "run", Staged(plan=b"{}", created_at=1, pages=[[(2, "someone")]]))
+    ledger = SubjectState(Outcome.ERASED, Reason.LEDGER_ALONE, CONFIRMED, attempts=1, settled_at=2)
+    with state.open("run") as journal:
+        number = journal.begin_execution(1, "{}")
+        journal.record([Note(1, (), ledger)])
+        journal.end_execution(number, 2, None)
+        assert (journal.gone(), _gone_before(journal, 1 << 60)) == (None, [])
 
 
 def test_an_id_that_is_answered_both_ways_takes_back_what_was_absent_before(state, script, sit):

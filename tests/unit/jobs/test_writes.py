@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import httpx2
 import pytest
 
-from privacy_toolkit.core.model import Job, UsageError
+from privacy_toolkit.core.model import Job, StopReason, UsageError
 from privacy_toolkit.engine.job import Context
+from privacy_toolkit.engine.limits import MOST_TURNED_AWAY
 from privacy_toolkit.engine.steps import READ_TRIES
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.holders import MadeCode, decode_code
@@ -21,11 +22,19 @@ EVENT = rules()
 UPDATE = EVENT
 MADE = httpx2.Response(201, json=referral("a", id=7, expiryDate="2027-01-01T00:00:00Z"))
 BAD = refusal(400)
+
+
+def MADE_FOR(_, body):  # noqa: N802 - an answer like the others
+    """A new code for the one who is named as the advocate."""
+    return httpx2.Response(201, json=referral(body["advocateProfileIntegrationId"]))
+
+
 ABSENT = refusal(404)
 BUSY = refusal(409)
 LIMITED = refusal(429)
 REJECTED = refusal(503, "later")
 KEY = refusal(401)
+FOREIGN_KEYS = [httpx2.Response(403, html="<h1>Blocked</h1>"), httpx2.Response(401, json={"message": "Unauthorized"})]
 E500 = httpx2.Response(500)
 BARE_503 = httpx2.Response(503)
 HTML = httpx2.Response(200, html="<h1>proxy</h1>")
@@ -52,6 +61,7 @@ class Script(httpx2.AsyncBaseTransport):
     def __init__(self, answers):
         self.answers = list(answers)
         self.asked = []
+        self.reason = None
 
     async def handle_async_request(self, request):
         answer = control(request)
@@ -101,7 +111,7 @@ def write(state, sit):
         declared = declaration(job)
         generation = Generation(parameters.get("generation", "current"))
 
-        sit(
+        script.reason = sit(
             lambda journal: declared.make(Context(parameters, "all", len(rows), journal.secret, 0.0)),
             script,
             sequencing=declared.sequencing,
@@ -180,6 +190,30 @@ def test_credentials_stop_the_execution(write):
     assert (script.sent, rows) == (["1"], ["retryable credentials_refused", "pending"])
     script, rows = write(EVENT, EVENT, rows=EVENT_ROWS[:2], resume=True)
     assert (script.sent, rows) == (["1", "2"], ["done"] * 2)
+
+
+@pytest.mark.parametrize("foreign", FOREIGN_KEYS)
+def test_a_gateway_that_turns_everybody_away_stops_the_execution_and_is_not_taken_for_the_api(write, foreign):
+    rows = [(name, {"campaignId": 1, "attributes": {"n": n}}) for n, name in enumerate("abcde", 11)]
+    script, stand = write(*[foreign] * MOST_TURNED_AWAY, job=Job.REFERRALS, rows=rows)
+    assert script.sent == ["11", "12", "13"]
+    assert stand == ["unknown no_look_possible"] * 3 + ["pending"] * 2
+    assert script.reason is StopReason.TURNED_AWAY
+    assert {record.reason for entry in stand for record in entry.exchanges} == {"foreign_answer"}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN_KEYS)
+def test_a_gateway_that_blocks_some_requests_keeps_nobody_else_from_being_done(write, foreign):
+    rows = [(name, {"campaignId": 1, "attributes": {"n": n}}) for n, name in enumerate("abcdef", 11)]
+    script, stand = write(foreign, foreign, MADE_FOR, foreign, foreign, MADE_FOR, job=Job.REFERRALS, rows=rows)
+    assert stand == ["unknown no_look_possible", "unknown no_look_possible", "done"] * 2
+    assert script.reason is None
+
+
+def test_a_gateway_that_blocks_one_row_again_and_again_does_not_stop_the_rest(write):
+    script, stand = write(*[FOREIGN_KEYS[0]] * ACT_TRIES, job=Job.PROFILES, rows=PROFILE_ROWS)
+    assert (script.sent, script.reason) == (["1"] * ACT_TRIES, None)
+    assert stand == ["unknown foreign_answer", "pending", "done"]
 
 
 # an answer that was lost

@@ -449,6 +449,29 @@ def test_what_a_crash_leaves_behind_is_true_and_the_run_goes_on(make, store):
         assert again.last_lost_at() is None
 
 
+def act(at, status, reason=None):
+    return ExchangeRecord(Purpose.ACT, ERASE, at, at + 5, 5, status, reason)
+
+
+@pytest.mark.parametrize(
+    ("acts", "stands", "lost_at"),
+    [
+        # refused and sent again: the refusal may have been another's, and the row was done by what came next
+        ([act(10, 429, Reason.RATE_LIMITED), act(30, 204)], SubjectState(Outcome.DONE, attempts=2), 15),
+        # a crash before anything vouched for the last answer
+        ([act(10, 409, Reason.CONFLICT)], SubjectState(Outcome.UNKNOWN, attempts=1), 15),
+        # of what never left, and of what was sent once and answered, nothing may come late
+        ([act(10, None, Reason.NOT_WRITTEN), act(30, 204)], SubjectState(Outcome.DONE, attempts=1), None),
+    ],
+)
+def test_what_was_sent_again_may_still_be_carried_out(make, acts, stands, lost_at):
+    with make() as run:
+        run.begin_execution(1, "{}")
+        run.record([Note(1, list(enumerate(acts, 1)), stands)])
+        run.end_execution(1, 100, None)
+        assert run.last_lost_at() == lost_at
+
+
 def test_an_answer_completes_its_intent_and_is_never_changed(make):
     late = ExchangeRecord(Purpose.ACT, ERASE, 99, 99, 99, 500, Reason.UNAVAILABLE, 7)
     with make() as run:

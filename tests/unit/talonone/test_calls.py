@@ -172,12 +172,19 @@ def test_anything_but_success_is_raised_without_the_words_of_others(talk, answer
     assert "secret" not in text
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"message":"no","StatusCode":%d}'])
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials_have_their_own_kind_in_whatever_words(talk, status, body):
+def test_refused_credentials_have_their_own_kind(talk, status):
     with pytest.raises(CredentialsError) as raised:
-        talk(calling("get_customer_inventory", "c"), (status, body.replace(b"%d", str(status).encode())))
+        talk(calling("get_customer_inventory", "c"), (status, b'{"message":"no","StatusCode":%d}' % status))
     assert raised.value.code == "credentials_refused"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"message":"Forbidden"}'])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gateway_that_turns_a_call_away_says_nothing_of_the_key(talk, status, body):
+    with pytest.raises(ApiError) as raised:
+        talk(calling("get_customer_inventory", "c"), (status, body))
+    assert raised.value.code == "foreign_answer"
 
 
 def test_what_is_refused_for_good_is_not_to_be_sent_again(talk):
