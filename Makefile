@@ -26,7 +26,7 @@ AUDIT_ARGS ?=
 TOUR_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo tour test fast pythons check format bench campaign chaos simulate fuzz constraints audit release man completions site schemas templates answers modules clean
+.PHONY: help demo tour test fast pythons check format bench campaign chaos simulate fuzz constraints audit release man completions site schemas templates words answers modules clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ site: $(VENV)/.dev  ## Build the documentation as a site into build/site; broken
 
 schemas: $(VENV)/.dev  ## Make the JSON Schemas again from the types
 	$(BIN)/python -m tests.support.schemas
+
+words: $(VENV)/.dev  ## Write down what this version says in reports, and their pages: see CONTRIBUTING.md
+	$(BIN)/python -m tests.support.report_words
 
 templates: $(VENV)/.dev  ## Compile the templates of report.html again
 	$(BIN)/python -m tests.support.templates

@@ -18,6 +18,8 @@ from tempfile import TemporaryDirectory
 import toolkit
 from harness import CLIENT, HERE, Server, Stats, Watched, family_cpu, on, serving, watch, write_ids
 from peers import check_sent, compare
+from sender import moments
+from server import most_within
 from table import Row
 
 THREADS = 64
@@ -97,15 +99,17 @@ def rate(_: Options) -> Iterator[Row]:
 
 
 def workers(options: Options) -> Iterator[Row]:
-    """One rate over several workers on one run in PostgreSQL, and what two do against one where nothing holds them."""
+    """One rate over several workers on one run in PostgreSQL: how much of it is reached, and the fullest second.
+
+    It counts where requests are sent: what is on its way comes closer together or further apart at the server.
+    """
     for wanted, count in product(RATES, WORKERS):
         subjects = options.subjects or wanted * WORKERS_SECONDS // 3
-        seen = shared_run(subjects, count, rate=wanted).seen
-        what, most = f"--rate {wanted}, {count} workers", 1.01 * wanted + count
-        yield Row(f"{what}: reached", f"{seen.rate / wanted:.2%}", "99 %", seen.rate / wanted >= 0.99)
-        fullest = seen.most_in_a_second
-        yield Row(f"{what}: fullest second", f"{fullest:,} requests", f"{most:,.0f}", fullest <= most)
-    yield from next_to_folder(options)
+        run = shared_run(subjects, count, rate=wanted)
+        what, most = f"--rate {wanted}, {count} worker{'s' if count > 1 else ''}", 1.01 * wanted + count
+        yield Row(f"{what}: reached", f"{run.seen.rate / wanted:.2%}", "99 %", run.seen.rate / wanted >= 0.99)
+        fullest = f"{run.most_sent:,} requests, at the server {run.seen.most_in_a_second:,}"
+        yield Row(f"{what}: fullest second at the sender", fullest, f"{most:,.0f}", run.most_sent <= most)
 
 
 def next_to_folder(options: Options) -> Iterator[Row]:
@@ -120,8 +124,10 @@ def next_to_folder(options: Options) -> Iterator[Row]:
         with TemporaryDirectory() as place:
             ended, seen = toolkit_run(write_ids(Path(place) / "ids.csv", subjects), subjects)
         folder.append(Spent(subjects / seen.elapsed, ended.cpu, 0.0))
+        say(f"folder: {_spent(folder[-1:], subjects)}")
         for count, taken in cluster.items():
             taken.append(shared_run(subjects, count).spent(subjects))
+            say(f"{count} worker{'s' if count > 1 else ''}: {_spent(taken[-1:], subjects)}")
     base, alone = median(one.cpu for one in folder), median(one.speed for one in cluster[1])
     yield Row(f"{subjects:,} subjects on a folder, no limit", _spent(folder, subjects))
     for count, taken in cluster.items():
@@ -289,12 +295,16 @@ def toolkit_run(
 
 @dataclass(frozen=True)
 class SharedRun:
-    """A run that workers shared: the command that began it, the workers, the database's processor time, the server."""
+    """A run that workers shared: the command that began it, the workers, the database's processor time, the server.
+
+    ``most_sent`` is how many requests all of them together wrote in the fullest second; 0 where there was no limit.
+    """
 
     begun: Watched
     workers: list[Watched]
     database: float
     seen: Stats
+    most_sent: int
 
     def spent(self, subjects: int) -> Spent:
         """Sum up what it took."""
@@ -317,11 +327,15 @@ def shared_run(subjects: int, count: int, *, rate: int = toolkit.UNLIMITED) -> S
         begun = toolkit.run(command, target, state, rate=rate)
         run_id, limits = json.loads(begun.stdout)["run_id"], ["--rate", str(rate), "--concurrency", str(THREADS)]
         joined = ["worker", "--run", run_id, "--once", "--progress", "none", *limits]
+        sent = Path(folder) / "sent" if rate != toolkit.UNLIMITED else None
+        program = [toolkit.PROGRAM] if sent is None else [sys.executable, str(HERE / "sender.py"), str(sent)]
         with ThreadPoolExecutor(count) as pool:
             commands = [joined] * (count - 1) + [[*joined, "--seal"]]
-            started = [pool.submit(toolkit.run, one, target, state, is_job=False) for one in commands]
+            settings = toolkit.settings(target, state)
+            started = [pool.submit(watch, [*program, *one, "--json"], settings) for one in commands]
             ended = [one.result() for one in started]
         spent, seen = family_cpu(database.pid) - before, target.stats(windows=True)
+        most_sent = most_within(moments(sent), 1.0) if sent is not None else 0
     for one in ended:
         if one.returncode:
             raise SystemExit(f"a worker ended with {one.returncode}: {one.stdout}")
@@ -329,7 +343,7 @@ def shared_run(subjects: int, count: int, *, rate: int = toolkit.UNLIMITED) -> S
     # What a worker gave back unfinished is read once more by the next one; nothing is deleted twice.
     if (seen.deletes, seen.posts) != (subjects, 0) or not 2 * subjects <= seen.gets <= 2.1 * subjects:
         raise SystemExit(f"{seen.gets} reads, {seen.deletes} deletions and {seen.posts} posts for {subjects} rows")
-    return SharedRun(begun, ended, spent, seen)
+    return SharedRun(begun, ended, spent, seen, most_sent)
 
 
 def every_second(question: Callable[[], bool]) -> Callable[[], bool]:
@@ -355,6 +369,7 @@ CASES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "events": events,
     "rate": rate,
     "workers": workers,
+    "nexttofolder": next_to_folder,
     "latency": latency,
     "million": million,
     "tenmillion": ten_million,

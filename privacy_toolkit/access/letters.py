@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import jinja2
 import msgspec
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from privacy_toolkit.access.page import visible
 from privacy_toolkit.access.words import PLACEHOLDER, Texts, language, said_in
@@ -35,6 +35,7 @@ _STYLE: Final = "letter.css"
 FILES: Final = (SETTINGS, *(f"{code}.toml" for code in LANGUAGES), *_LAYOUTS.values(), _STYLE)
 _WIDTH: Final = 78
 _DOCS: Final = "docs/letters.md says what each key and placeholder is for."
+_BODY: Final = re.compile(r"<body(?:\s[^>]*)?>", re.IGNORECASE)
 _PLACEHOLDER: Final = re.compile(r"FILL[\s_-]*IN\b")
 
 
@@ -138,14 +139,17 @@ def init(folder: Path) -> tuple[str, ...]:
 class LetterWriter:
     """Writes letters in one language, from the templates in a folder.
 
-    A file of the folder that is missing is taken as ``init`` writes it, but for the settings.
+    A file of the folder that is missing is taken as ``init`` writes it, but for the settings. ``rehearsed``: what the
+    letters say took place on SANDBOX. Each says so then, first and in its subject, whatever the templates are.
 
     Raises:
         UsageError: a file can't be read or used; the message names it.
     """
 
-    def __init__(self, folder: Path, lang: str) -> None:
+    def __init__(self, folder: Path, lang: str, *, rehearsed: bool = False) -> None:
         self._folder, self.lang = folder, lang
+        said = language(lang).text
+        self._mark, self._said_first = (said["sandbox"], said["rehearsal"]) if rehearsed else ("", "")
         #: What letters said in another language than theirs, by its key: it is not given in this one.
         self.foreign: set[str] = set()
         self._settings = _settings(folder / SETTINGS)
@@ -183,9 +187,10 @@ class LetterWriter:
         values = self._values(facts, reason, today)
         subject, text = self._texts[facts.kind]
         rights = self._rights.get(facts.regime) or self._rights.get("none")
+        about = self._rendered(subject, values, f"{self.lang}.toml, {facts.kind}").strip()
         shown = {
             **values,
-            "subject": self._rendered(subject, values, f"{self.lang}.toml, {facts.kind}").strip(),
+            "subject": f"[{self._mark}] {about}" if self._mark else about,
             "paragraphs": _paragraphs(self._rendered(text, values, f"{self.lang}.toml, {facts.kind}")),
             "rights": _paragraphs(self._rendered(rights, values, f"{self.lang}.toml, rights")) if rights else [],
             "facts": self._facts(facts, values),
@@ -194,10 +199,17 @@ class LetterWriter:
             "style": Markup(self._style),  # noqa: S704 - the controller's own style sheet
             "style_hash": self._style_hash,
         }
-        return Letter(
-            self._rendered(self._layouts["html"], shown, _LAYOUTS["html"]).encode("utf-8", "backslashreplace"),
-            self._rendered(self._layouts["txt"], shown, _LAYOUTS["txt"]).encode("utf-8", "backslashreplace"),
-        )
+        return Letter(*(self._laid_out(form, shown).encode("utf-8", "backslashreplace") for form in _LAYOUTS))
+
+    def _laid_out(self, form: str, shown: Mapping[str, Any]) -> str:
+        made = self._rendered(self._layouts[form], shown, _LAYOUTS[form])
+        if not self._said_first:
+            return made
+        if form == "txt":
+            return f"{_wrapped(self._said_first)}\n\n{made}"
+        first = f"<p><strong>{escape(self._said_first)}</strong></p>"
+        body = _BODY.search(made)
+        return f"{made[: body.end()]}\n{first}{made[body.end() :]}" if body else f"{first}\n{made}"
 
     def _values(self, facts: LetterFacts, reason: str, today: date) -> dict[str, Any]:
         """The placeholders of the language file."""

@@ -14,6 +14,7 @@ from privacy_toolkit.app.service import moment, resume, start
 from privacy_toolkit.app.work import Host, RunResult, check_visible
 from privacy_toolkit.config.settings import ExecutionOptions, Settings
 from privacy_toolkit.core.model import ExitCode, Outcome, UsageError
+from privacy_toolkit.core.privacy import check_apart
 from privacy_toolkit.engine.open_requests import looked_up, plan_scope
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.engine.planning import Order, Say, ask
@@ -41,7 +42,7 @@ from privacy_toolkit.jobs.patrol import (
 )
 from privacy_toolkit.journal.state import open_state
 from privacy_toolkit.journal.store import OpenRun, State
-from privacy_toolkit.reporting.rows import check_out, write_table
+from privacy_toolkit.reporting.rows import AGAIN, check_out, write_table
 
 _PART = "patrol"
 #: With these nobody has been read yet, or not reliably: a later patrol goes on with the run. So it does with those who
@@ -347,6 +348,7 @@ def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Cal
     parameters = {"carry": order.carry}
     check_listing(parameters, order.out)
     if order.out is not None:
+        check_apart(order.out)
         check_out(order.out, guard=order.guard, inputs=[order.path])
     form = PairForm(has_budget=False, carry=carried(parameters))
     open_state(settings.state, settings.state_key)  # its folder is where the rows are set aside
@@ -354,6 +356,6 @@ def redemptions(order: RedemptionOrder, settings: Settings, say: Say, clock: Cal
         looked_at = LookAtRedemptions(scan, moment(clock))
         ask(settings, say, looked_at)
         if order.out is not None:
-            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard)
+            write_table(Path(order.out), looked_at.table(form.carry), guard=order.guard, hint=AGAIN)
         summary = scan.summary
     return Redemptions(summary.subjects, summary.rejected, summary.duplicates, looked_at.totals())

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from privacy_toolkit.config.settings import ExecutionOptions, Settings, TrustSettings, is_object_address
 from privacy_toolkit.core.durable import KEY_LIMIT, probe, put_file, read_regular
-from privacy_toolkit.core.model import LANGUAGES, OF_EARLIER_RUNS, UsageError, count
-from privacy_toolkit.core.privacy import SecretFile
+from privacy_toolkit.core.model import LANGUAGES, OF_EARLIER_RUNS, UsageError, count, size_words
+from privacy_toolkit.core.privacy import SecretFile, check_apart
 from privacy_toolkit.engine.approval import (
     Given,
     SigningIdentity,
@@ -115,6 +115,7 @@ def _check_file(order: Order, parameters: Parameters) -> None:
     if order.job.lists is not None:
         check_listing(parameters, order.out)
     if order.out is not None:
+        check_apart(order.out)
         check_out(
             order.out, guard=bool(parameters.get(SPREADSHEET_SAFE)), inputs=[order.path, order.second, order.exclude]
         )
@@ -144,6 +145,8 @@ def _with_packages(order: Order, parameters: Parameters, settings: Settings) -> 
     from privacy_toolkit.access.placing import recipient_of  # noqa: PLC0415
     from privacy_toolkit.access.words import load  # noqa: PLC0415
 
+    if order.out is not None and not is_object_address(order.out):
+        check_apart(order.out)
     given = parameters["encrypt"]
     if given is not None:
         recipient = str(given)
@@ -350,8 +353,8 @@ def _check_room(plan: Plan, subjects: int, folder: Path, settings: Settings) -> 
         free = shutil.disk_usage(places[device]).free
         if free < size:
             raise UsageError(
-                f"The disk with {places[device]} has room for {free / 1e6:,.0f} MB, and this run needs about"
-                f" {size / 1e6:,.0f} MB ({count(subjects, 'subject')}; {JOURNAL_BYTES:,} bytes each in the journal,"
+                f"The disk with {places[device]} has room for {size_words(free)}, and this run needs about"
+                f" {size_words(size)} ({count(subjects, 'subject')}; {JOURNAL_BYTES:,} bytes each in the journal,"
                 f" {PACK_BYTES:,} in the pack). Nothing was sent.",
                 "Make room, or name another place with --state, --pack or --out.",
                 code="disk",

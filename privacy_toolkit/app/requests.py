@@ -17,6 +17,7 @@ from privacy_toolkit.access.letters import Letter, LetterFacts, LetterWriter
 from privacy_toolkit.access.placing import placed
 from privacy_toolkit.core.durable import put_folder
 from privacy_toolkit.core.model import OF_EARLIER_RUNS, OPEN_OUTCOMES, Outcome, Regime, ToolkitError, UsageError, count
+from privacy_toolkit.core.privacy import check_apart
 from privacy_toolkit.engine.job import Table
 from privacy_toolkit.engine.open_requests import (
     BATCH,
@@ -37,8 +38,9 @@ from privacy_toolkit.reporting.register import (
     RequestLine,
     RequestRegister,
     figures,
+    going_on,
 )
-from privacy_toolkit.reporting.rows import pseudonym, write_table
+from privacy_toolkit.reporting.rows import AGAIN, pseudonym, write_table
 
 # When people were sent their answers, as somebody recorded it.
 #
@@ -121,19 +123,19 @@ def on_day(microseconds: int | None) -> date | None:
 
 def _facts(kind: str, observed: Observed, plan: Plan, over: _Overtaken) -> LetterFacts:
     state, request, package = observed.state, observed.request, decode_package(observed.result)
-    today = over.today
-    due_on = _day(request and request.due_on)
-    is_over = due_on is not None and due_on < today and kind in _SAY_OPEN  # nobody is promised a day that is over
+    due_on, review_on = _day(request and request.due_on), _day(state.review_on)
+    is_review_over = review_on is not None and review_on < over.today  # nobody is promised a day that is over
+    is_due_over = due_on is not None and due_on < over.today and kind in _SAY_OPEN
     return LetterFacts(
         kind=kind,
         customer_id=observed.subject.id,
         regime=plan.regime,
         ticket=request and request.ticket,
         requested_on=_day(request and request.requested_on),
-        due_on=None if is_over else due_on,
+        due_on=None if is_due_over else due_on,
         settled_on=on_day(state.settled_at),
         ground=state.hold_reason,
-        review_on=_day(state.review_on),
+        review_on=None if is_review_over else review_on,
         kept=(state.first_count or 0) + (state.second_count or 0),
         package="" if package is None or not over.is_placed(package.name) else package.name,
         erased_on=over.erased_on(observed) if package is None else _day(package.erased_on),
@@ -173,8 +175,8 @@ class WrittenLetters(msgspec.Struct):
     without: Counter[str] = msgspec.field(default_factory=Counter)
     #: Where it was carried out; nothing of a run on ``sandbox`` is so for anybody.
     environment: str = "live"
-    #: Extended requests without a letter, since the settings give no reason for the extension.
-    no_reason: int = 0
+    no_reason: int = 0  # extended requests without a letter, since the settings give no reason for the extension
+    reviews_past: int = 0  # refusals that name no review, since its day is over
     packages: str = ""
     #: What of the settings is not there in the language of the letters, which say it in another one.
     foreign: Sequence[str] = ()
@@ -187,11 +189,11 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         UsageError: the run answers nobody's request; the folder is there; a template can't be used.
         RefusedError, JournalError: the run was purged; the journal can't be read.
     """
-    writer = LetterWriter(order.templates, order.lang)
-    if order.out.is_dir() and not any(order.out.iterdir()):
-        order.out.rmdir()
+    check_apart(order.out)
     written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
+        writer = LetterWriter(order.templates, order.lang, rehearsed=plan.environment == "sandbox")
+        _make_way(order.out)
         answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan, today)
         written.environment, written.packages = plan.environment, plan.out or ""
 
@@ -212,6 +214,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
                     written.without[observed.state.outcome] += 1
                     continue
                 written.letters[kind] += 1
+                written.reviews_past += facts.review_on is None and observed.state.review_on is not None
                 stem = facts.package.partition(".")[0] or name[:_NAMED]
                 _put(folder, stem, writer.write(facts, today))
                 yield _index_row(stem, kind, observed, facts)
@@ -220,14 +223,22 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
             order.out.absolute().parent.mkdir(parents=True, exist_ok=True)
             with put_folder(order.out, over=False) as folder:
                 table = Table("index", dict.fromkeys(_COLUMNS, str), ("id", "ticket"), lambda: rows(folder))
-                write_table(folder / INDEX, table, guard=True)
+                write_table(folder / INDEX, table, guard=True, hint=AGAIN)
                 os.sync()  # once for all letters: each on its own would take hours for a million
         except OSError as error:
             raise UsageError(
-                f"The letters can't be written to {order.out}: {error.strerror}.", "Name a folder that is not there."
+                f"The letters can't be written to {order.out}: {error.strerror}.",
+                "Name a folder that is not there."
+                if isinstance(error, FileExistsError | NotADirectoryError)
+                else AGAIN,
             ) from None
     written.foreign = sorted(writer.foreign)
     return written
+
+
+def _make_way(out: Path) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()
 
 
 def _wanted(observed: Observed, plan: Plan, order: LetterOrder) -> str | None:
@@ -479,14 +490,12 @@ def _known_runs(state: State) -> tuple[list[_Known], list[str]]:
 
 
 def _take_over(state: State, run: _Known, later: Sequence[_Known]) -> None:
+    if not later:
+        return
     with state.open(run.summary.run_id) as journal:
-        unfinished = open_subjects(journal, {*OPEN_OUTCOMES, Outcome.FAILED, Outcome.ON_HOLD})
-        no_refusal = _held_otherwise(journal)
-        wanted = (one for one in unfinished if one[0] not in no_refusal)
-        held = set(journal.ids({Outcome.ON_HOLD})) - no_refusal
-        if not (held or run.summary.open or run.summary.failed):
-            return  # such as a night of which earlier exports had answered everybody
-        while some := {id_: (seq, days) for id_, seq, days in islice(wanted, BATCH)}:
+        wanted = going_on(journal)
+        while some := {id_: (seq, days, is_held) for id_, seq, days, is_held in islice(wanted, BATCH)}:
+            held = {id_ for id_, (_, _, is_held) in some.items() if is_held}
             for other in later if some else ():
                 with state.open(other.summary.run_id) as there:
                     settled = there.among(some.keys() - held, SETTLED_OUTCOMES - {Outcome.FAILED})
@@ -497,11 +506,6 @@ def _take_over(state: State, run: _Known, later: Sequence[_Known]) -> None:
                             settled.add(id_)
                 for id_ in settled:
                     run.taken_over[some.pop(id_)[0]] = other.summary.run_id
-
-
-def _held_otherwise(journal: OpenRun) -> set[str]:
-    """Who is on hold in a run without a refusal, such as after a withdrawal: that is no request that goes on."""
-    return {entry.subject.id for entry in journal.entries({Outcome.ON_HOLD}) if entry.state.hold_reason in NO_REFUSAL}
 
 
 def _lines(state: State, run: _Known, packs: Path | None = None) -> Iterator[RequestLine]:

@@ -25,7 +25,7 @@ from privacy_toolkit.core.model import (
     UsageError,
     rfc3339_seconds,
 )
-from privacy_toolkit.core.privacy import found_in
+from privacy_toolkit.core.privacy import check_apart, found_in
 from privacy_toolkit.engine.approval import SigningIdentity
 from privacy_toolkit.engine.execution import Conditions, claimed, described
 from privacy_toolkit.engine.job import Declaration, Table
@@ -36,7 +36,7 @@ from privacy_toolkit.inputs.lists import sessions_of
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Entry, Note, Observed, PackageFacts, SubjectState, counted, decode_package
 from privacy_toolkit.journal.store import RunReader, State, purged, running
-from privacy_toolkit.reporting.rows import MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
+from privacy_toolkit.reporting.rows import AGAIN, MOST_IN_A_SHEET, OF_RUNS, check_out, write_table
 
 
 def listed(state: State, run_id: str, today: date) -> dict[str, Any]:
@@ -215,11 +215,12 @@ def write_outcomes(state: State, run_id: str, out: str, *, confirmed: bool = Fal
         RefusedError: the run was purged.
         JournalError: the journal can't be read.
     """
+    check_apart(out)
     check_out(out, guard=guard, formats=OF_RUNS)
     with state.open(run_id) as journal:
         if Path(out).suffix.lower() == ".xlsx" and journal.size >= MOST_IN_A_SHEET:
             raise UsageError(f"A sheet has at most {MOST_IN_A_SHEET:,} rows.", "Name a .csv or a .parquet.")
-    return write_table(Path(out), outcomes(state, run_id, confirmed=confirmed), guard=guard)
+    return write_table(Path(out), outcomes(state, run_id, confirmed=confirmed), guard=guard, hint=AGAIN)
 
 
 def _told_rows(state: State, run_id: str, shown: Sequence[str], job: Declaration) -> Iterator[tuple[Any, ...]]:

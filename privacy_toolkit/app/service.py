@@ -60,7 +60,7 @@ from privacy_toolkit.engine.planning import (
 )
 from privacy_toolkit.evidence.files import PackError
 from privacy_toolkit.evidence.seal import Chain, copied
-from privacy_toolkit.inputs.options import LOSES
+from privacy_toolkit.inputs.options import LOSES, NEARLY_HELD
 from privacy_toolkit.jobs import declaration, jobs_that
 from privacy_toolkit.jobs.campaign import check_not_undone
 from privacy_toolkit.journal.ledgers import WorkQueue
@@ -126,7 +126,7 @@ def start(
 
 
 def _warn(ready: Prepared, host: Host, *, unseen: bool = False) -> None:
-    for one in (one for one in ready.warnings if not unseen or one.code == LOSES):
+    for one in (one for one in ready.warnings if not unseen or one.code in (LOSES, NEARLY_HELD)):
         host.say(f"Warning: {one.message}")
 
 
@@ -148,6 +148,9 @@ class PlanToApply(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.plan.digest[:16]}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("The key of a plan is not written anywhere but to a file of its own.")
 
 
 def apply(
@@ -483,7 +486,7 @@ class _Carrying:
             self._begun(journal, before)
         executions = len(journal.executions())
         self.live.begin(facts_of(before, journal.open_requests(), self.began), resumed=executions > 0)
-        if before.open and executions:
+        if executions:  # where nothing is open, too: it would hand over codes that are others' by now once more
             check_not_undone(duty.state, self.run_id, plan.job)
         if before.open or not (executions or before.purged):  # a night without work has old packages to remove
             used = duty.measured()
@@ -546,7 +549,9 @@ class _Carrying:
             done = finished_of(ended.summary, journal.open_requests(), today, started_at=self.began, ended_at=now)
             finished(self.duty.settings, replace(done, exit_code=int(ended.exit_code)), self._means)
             if self.used is not None:
-                ended = replace(ended, held_back=held_back(journal.summary(), journal.executions(), self.used))
+                ended = replace(
+                    ended, held_back=held_back(journal.summary(), journal.executions(), self.used, journal.tune_asked)
+                )
         else:
             failed(self.duty.settings, ended.exit_code, self._means)
         return ended

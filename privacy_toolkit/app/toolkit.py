@@ -46,7 +46,7 @@ from privacy_toolkit.app.plans import (
 )
 from privacy_toolkit.app.work import Host, RunResult
 from privacy_toolkit.config.settings import ExecutionOptions, Flags, Settings, load_settings
-from privacy_toolkit.core.model import ExitCode, Job, RefusedError, Regime, UsageError, count, explained
+from privacy_toolkit.core.model import ExitCode, InputError, Job, RefusedError, Regime, UsageError, count, explained
 from privacy_toolkit.engine.limits import Event
 from privacy_toolkit.engine.open_requests import Register, register
 from privacy_toolkit.engine.plan import Plan, PlannedClock, PlannedRows
@@ -471,6 +471,23 @@ class PlannedRun:
         return await self.start(confirm=confirm, approval=approval, options=options)
 
 
+#: The file that a data frame is while it is read.
+_ROWS: Final = "rows.parquet"
+
+
+def _of_the_frame(error: InputError) -> InputError:
+    """The error in words about a data frame, where it is about the file that nobody but us has seen."""
+    if not error.message.startswith(_ROWS):
+        return error
+    hint = error.hint
+    if ": there is no" in error.message:
+        hint = (
+            'Say what its columns are called: input=InputOptions(id_column="…", columns={…}). The index is no column:'
+            " frame.reset_index() makes one of it."
+        )
+    return InputError(f"The data frame{error.message.removeprefix(_ROWS)}", hint)
+
+
 @dataclass(frozen=True, slots=True)
 class _DataInput:
     """The rows of a data frame as Parquet; none where the plan names a file."""
@@ -488,12 +505,15 @@ class _DataInput:
             yield None
             return
         with tempfile.TemporaryDirectory(prefix="privacy-toolkit-") as folder:  # 0700, so nobody else sees into it
-            path = Path(folder) / "rows.parquet"
+            path = Path(folder) / _ROWS
             try:
                 path.write_bytes(self.rows)
             except OSError as error:
                 raise UsageError(f"The rows can't be written to {folder}: {error.strerror}.", "Set TMPDIR.") from None
-            yield path
+            try:
+                yield path
+            except InputError as error:
+                raise _of_the_frame(error) from None
 
 
 def _order(job: str, rows: Any, given: dict[str, Any], by_profile: InputOptions) -> tuple[Order, _DataInput]:

@@ -7,6 +7,7 @@ import tempfile
 from calendar import monthrange
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -22,10 +23,10 @@ from privacy_toolkit.app.runs import purge
 from privacy_toolkit.config.settings import Settings
 from privacy_toolkit.core.durable import open_regular, put_file, read_private
 from privacy_toolkit.core.model import Outcome, RefusedError, ToolkitError, UsageError, count, rfc3339_seconds
-from privacy_toolkit.engine.open_requests import WITHDRAWN, job_of, plan_scope
+from privacy_toolkit.engine.open_requests import WITHDRAWN, is_rehearsal, job_of, plan_scope
 from privacy_toolkit.engine.plan import Summary, summarize
 from privacy_toolkit.evidence.seal import Chain
-from privacy_toolkit.evidence.verify.findings import Verification
+from privacy_toolkit.evidence.verify.findings import Code, Verification
 from privacy_toolkit.evidence.verify.manifest import Trust
 from privacy_toolkit.evidence.verify.verifier import Wanted, verify_pack
 from privacy_toolkit.jobs import declaration
@@ -403,7 +404,14 @@ def _checked_packs(settings: Settings, now: datetime) -> Iterator[StateFinding]:
     folders = settings.packs.iterdir() if settings.packs.is_dir() else ()
     for pack in sorted(one for one in folders if one.is_dir() and not one.name.startswith(".")):
         found = verified(pack)
-        if not found.valid:
+        if {one.code for one in found.problems} == {Code.PAGE_NOT_COMPARED}:
+            yield StateFinding(
+                f"pack {pack.name}",
+                "is of another version: all but its page was compared.",
+                f"What can be done about that: privacy-toolkit verify {pack}",
+                is_wrong=False,
+            )
+        elif not found.valid:
             said = f"{count(len(found.problems), 'problem')}, the first is {found.problems[0].code.value}"
             yield StateFinding(
                 f"pack {pack.name}", f"does not verify: {said}.", f"See all: privacy-toolkit verify {pack}"
@@ -422,40 +430,74 @@ def holds(state: State, today: date, within: int | None = None) -> tuple[list[He
 
     ``within`` leaves out what is to be reviewed in more than so many days, or on no day. Grounds of the toolkit's own
     and withdrawn requests are not listed: nobody reviews them. Where a request comes again, its latest hold counts,
-    and none once a later run of the same job and deployment has carried the request out.
+    and none once a later run of the same job and deployment has carried the request out. If that run is purged, the
+    list of erased customers tells whether it has, as far as it can be told that they were not erased before the hold.
+    Runs on SANDBOX are left out where there are others.
     """
-    found = Counter[_HoldKey]()
-    personal = defaultdict[tuple[str, str], dict[str, _HoldKey]](dict)
+    found, rehearsed = Counter[_HoldKey](), set[str]()
+    personal = defaultdict[tuple[str, str], _OnHold](_OnHold)
     unreadable = []
     for run_id in reversed(state.run_ids()):
         try:
             with state.open(run_id) as journal:
                 summary = summarize(journal)
-                if not summary.purged and declaration(summary.plan.job).has_clock:
-                    _take_holds(journal, summary, personal[summary.plan.job, plan_scope(summary.plan)])
+                rehearsed.update((run_id,) if is_rehearsal(summary.plan) else ())
+                scope, has_clock = plan_scope(summary.plan), declaration(summary.plan.job).has_clock
+                if has_clock and not summary.purged:
+                    personal[summary.plan.job, scope].take(journal, summary)
+                elif has_clock and summary.totals.get(Outcome.ERASED):
+                    personal[summary.plan.job, scope].drop_erased(state, scope)
                 elif not summary.purged:
                     found.update(key for _, key in _holds_of(journal, summary) if key is not None)
         except ToolkitError:
             unreadable.append(run_id)
     for held in personal.values():
-        found.update(held.values())
+        found.update(held.by_id.values())
     lines = [
         HeldRequests(*key, None if key[-1] is None else (date.fromisoformat(key[-1]) - today).days, number)
         for key, number in found.items()
+        if key[0] not in rehearsed or len(rehearsed) == len(state.run_ids())
     ]
     lines = [line for line in lines if within is None or (line.days_left is not None and line.days_left <= within)]
     return sorted(lines, key=lambda one: (one.review_on is None, one.review_on or "", one.run_id)), unreadable
 
 
-def _take_holds(journal: OpenRun, summary: Summary, held: dict[str, _HoldKey]) -> None:
-    """Bring up to date who is on hold by what the next run of the same job and deployment says of them."""
-    for id_ in journal.among(held.keys(), CARRIED_OUT) if held else ():
-        del held[id_]
-    for id_, key in _holds_of(journal, summary):
-        if key is None:
-            held.pop(id_, None)
-        else:
-            held[id_] = key
+class _OnHold(msgspec.Struct):
+    """Who is on hold by the runs of one job and deployment so far, by id.
+
+    ``erasing`` are the runs that erased and still know whom, ``certain`` those on hold of whom they can tell that
+    nobody had erased them before: whose hold came before the first run that erased and is purged.
+    """
+
+    by_id: dict[str, _HoldKey] = msgspec.field(default_factory=dict)
+    erasing: list[str] = msgspec.field(default_factory=list)
+    certain: set[str] = msgspec.field(default_factory=set)
+    is_purged: bool = False
+
+    def take(self, journal: OpenRun, summary: Summary) -> None:
+        """Bring up to date who is on hold by what the next run says of them."""
+        for id_ in journal.among(self.by_id.keys(), CARRIED_OUT) if self.by_id else ():
+            del self.by_id[id_]
+        for id_, key in _holds_of(journal, summary):
+            self.by_id.pop(id_, None)
+            self.certain.discard(id_)
+            if key is not None:
+                self.by_id[id_] = key
+                self.certain.update(() if self.is_purged else (id_,))
+        if summary.totals.get(Outcome.ERASED):
+            self.erasing.append(journal.run_id)
+
+    def drop_erased(self, state: State, scope: str) -> None:
+        """Drop whom the next run, or one after it, has erased: it is purged, and the list of erased customers knows."""
+        self.is_purged = True
+        left = self.certain & self.by_id.keys()
+        for run_id in self.erasing if left else ():
+            with state.open(run_id) as journal:
+                left -= journal.among(left, {Outcome.ERASED})
+        if left:
+            with suppress(ToolkitError), state.suppression() as listed:  # without it they stay, which is the safe side
+                for id_ in filter(listed.of({scope}), left):
+                    del self.by_id[id_]
 
 
 def _holds_of(journal: OpenRun, summary: Summary) -> Iterator[tuple[str, _HoldKey | None]]:

@@ -480,8 +480,8 @@ def tune(
             most = allowed.get(name)
             if value is not None and isinstance(most, int | float) and value > most:
                 raise UsageError(
-                    f"Run {run_id} was begun with --{name} {most:g}, and may not have more: {value:g}.",
-                    f"Stop it, and resume it with --{name} {value:g}.",
+                    f"Run {run_id} was begun with --{name} {most:.12g}, and may not have more: {value:.12g}.",
+                    f"Stop it, and resume it with --{name} {value:.12g}.",
                     code="above_allowed",
                 )
         before = journal.tune_asked or TuneAsked(0, "")

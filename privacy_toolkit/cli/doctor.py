@@ -110,7 +110,7 @@ def remove(**options: Any) -> int:
     store = _store(settings)
     control = store.read(settings.deployment_key)
     if control is None:
-        raise UsageError(f"There is no control profile for {settings.target} in this state folder.", code="no_control")
+        raise UsageError(f"There is no control profile for {settings.target} in this state.", code="no_control")
     say(f"Erase the control profile {control.profile_id} from {settings.target}  [{settings.environment.upper()}]")
     _confirm("Go on?", given, no_input)
     with open_state(settings.state, settings.state_key).lock(settings.deployment_key):

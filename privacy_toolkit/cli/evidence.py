@@ -119,7 +119,7 @@ def receipt_command(**options: Any) -> int:
     run_id = link.head().run_id
     if run_id not in state.run_ids():
         raise UsageError(
-            f"This pack is of run {run_id}, which is not in this state folder.",
+            f"This pack is of run {run_id}, which is not in this state.",
             "Name the state folder of the run with --state; nothing else can open a pack.",
             code="other_state",
         )

@@ -17,7 +17,7 @@ import click
 
 from privacy_toolkit.cli.output import emit_json, fail, result, say, unwritten
 from privacy_toolkit.core.model import ExitCode, Terminated, ToolkitError, UsageError, explained
-from privacy_toolkit.core.privacy import COLLECT_AFTER, OURS, __version__, forbid_core_dumps
+from privacy_toolkit.core.privacy import COLLECT_AT_START, OURS, __version__, forbid_core_dumps
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -220,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if argv is None:
         OURS.set()
         _hear_the_system()
-        gc.set_threshold(COLLECT_AFTER)  # a start makes very many objects, and garbage of none of them
+        gc.set_threshold(COLLECT_AT_START)
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
     code = _run(arguments, as_json)

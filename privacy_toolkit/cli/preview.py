@@ -205,10 +205,10 @@ def preview(plan: Plan, settings: Settings) -> None:
     for label, told in asked(plan):
         say(f"  {label:<9} {told}")
     if plan.observed:
-        told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in plan.observed.items())
-        say(f"  Just now  {told}")
+        say(f"  Just now  {', '.join(_seen(name, number) for name, number in sorted(plan.observed.items()))}")
     _show_settings(settings)
-    requests = ", ".join(f"{_range(*calls)} {OPERATIONS[name].operation_id}" for name, calls in plan.calls.items())
+    most_first = sorted(plan.calls.items(), key=lambda one: (-one[1][0], -one[1][1], one[0]))
+    requests = ", ".join(f"{_range(*calls)} {OPERATIONS[name].operation_id}" for name, calls in most_first)
     say(f"  Requests  {requests}, retries apart")
     seconds = sum(least + most for least, most in plan.calls.values()) / 2 / settings.rate
     pace = f"{settings.rate:g} a second at most, {settings.concurrency} in flight"
@@ -237,7 +237,8 @@ def _show_reading(plan: Plan) -> None:
     """Show how the input is read, where that is not what is usual for its kind."""
     given = plan.input
     told = [f"sheet {quoted(given.sheet)}"] if given.sheet else []
-    told += [f"{name} = {quoted(theirs)}" for name, theirs in (given.columns or {}).items()]
+    columns = sorted((given.columns or {}).items(), key=lambda one: (one[0] != "customer_id", one[0]))
+    told += [f"{name} = {quoted(theirs)}" for name, theirs in columns]
     told += [f"days as {quoted(given.date_format)}"] if given.date_format else []
     told += [f"keys by {quoted(Path(plan.identified.path).name)}"] if plan.identified else []
     told += [f"sessions of {quoted(Path(plan.sessions.path).name)}"] if plan.sessions else []
@@ -293,15 +294,18 @@ PARAMETERS: Final[Mapping[str, tuple[str, str]]] = {
     "with_loyalty": ("Ledgers", "of programs {}"),
     "zip": ("Packages", "one ZIP file each"),
 }
+#: What says whom a run is about comes before what refers to it.
+_FIRST: Final = ("listed", "reappeared", "rechecks", "undoes")
 _TOGETHER: Final = ("rows_at_once", "requests_at_once", "at_once")
 
 
 def asked(plan: Plan) -> Iterator[tuple[str, str]]:
-    """What a plan asks for besides its input, for people: names with words."""
-    for name, value in plan.parameters.items():
+    """What a plan asks for besides its input, for people: names with words, always in the same order."""
+    for name, value in sorted(plan.parameters.items(), key=lambda one: (one[0] not in _FIRST, one[0])):
         is_asked = value is not None and value is not False and (value != 0 or not name.startswith("codes_"))
         if is_asked and name not in _TOGETHER:
             label, words = PARAMETERS.get(name, (name.replace("_", " ").capitalize(), "{}"))
+            words = words.replace("days", "day").replace("codes", "code") if value == 1 and value is not True else words
             yield label, words.format(_said(name, value))
     rows, requests = (int(plan.parameters.get(name) or 0) for name in _TOGETHER[:2])
     if rows:
@@ -312,6 +316,12 @@ def asked(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "Verified", told
     if plan.out is not None:
         yield "Output", quoted(str(plan.out))
+
+
+def _seen(name: str, number: int) -> str:
+    """So many of what was seen when the plan was made: ``1 unknown coupon``."""
+    words = name.replace("_", " ")
+    return f"{number:,} {words.removesuffix('s') if number == 1 else words}"
 
 
 def _said(name: str, value: object) -> str:

@@ -152,6 +152,9 @@ def _say_of_letters(written: WrittenLetters) -> None:
             f"{count(gone, 'person', 'people')} without a letter: their package is not in {written.packages} any more."
             " Put it back, or export them again."
         )
+    if written.reviews_past:
+        which = count(written.reviews_past, "refusal names", "refusals name")
+        say(f"{which} no day of review, since it is over. Review and plan again: privacy-toolkit due --holds")
     if written.no_reason:
         say(f"{count(written.no_reason, 'extended request')} without a letter: letters.toml gives no extension_reason.")
 
@@ -233,10 +236,12 @@ def _json(value: dict[str, Any]) -> bytes:
 def _deliver(content: Iterable[bytes], out: str | None, flag: str = "--out") -> None:
     """Write to the file that ``flag`` names, durably and for its owner alone, or to standard output."""
     from privacy_toolkit.core.durable import put_file
+    from privacy_toolkit.core.privacy import check_apart
 
     if out is None:
         emit_bytes(content)
         return
+    check_apart(out, flag)
     try:
         with put_file(Path(out), over=True) as file:
             file.writelines(content)
@@ -429,6 +434,8 @@ def _left(line: DueRequest) -> str:
 def _not_counted(run: NotCounted) -> str:
     if run.open is None:
         return f"Run {run.run_id} can't be read: what is open in it is not counted. Keep its folder, it may be fixed."
+    if run.reason == "rehearsed":
+        return f"Run {run.run_id} was a rehearsal on SANDBOX: {count(run.open, 'open subject')} of it left out."
     return (
         f"Run {run.run_id} was purged with {count(run.open, 'subject')} open: nobody can tell any more who they are,"
         " so they are not counted."

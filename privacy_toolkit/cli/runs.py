@@ -66,7 +66,7 @@ def list_runs(**options: Any) -> int:
     for line in [] if as_json else lines:
         result(_told(line))
     if not lines and not as_json:
-        say("There are no runs in this state folder.")
+        say("There are no runs in this state.")
     return ExitCode.SETTLED
 
 
@@ -267,6 +267,8 @@ def report(**options: Any) -> int:
 
         write_pdf(written.folder / "report.html", Path(pdf))
     show_result(written, as_json)
+    if pdf and not as_json:
+        result(f"PDF: {pdf}")
     return ExitCode.SETTLED
 
 

@@ -363,8 +363,13 @@ def read_secret(source: SecretSource, what: str) -> Secret:
                 f"The file with the {what} can't be read.", "Does it exist, and may you read it?"
             ) from None
         origin = "from file"
+    if not value and source.env is not None:
+        raise UsageError(
+            f"The {what} is empty: the variable {source.env} is not set.",
+            "A service or a scheduled job does not have the variables of your shell: set it there, or name a file.",
+        )
     if not value:
-        raise UsageError(f"The {what} is empty.")
+        raise UsageError(f"The {what} is empty.", "There is nothing in the file that the configuration names for it.")
     return Secret(value, origin)
 
 

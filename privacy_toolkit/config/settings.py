@@ -63,8 +63,9 @@ _NOT_A_DEPLOYMENT = {"talon.one", *(f"{name}.talon.one" for name in ("www", "doc
 #: Seven days, in seconds.
 DEFAULT_VALID = 7 * 86_400
 
-#: The beginning of an address of PostgreSQL; one slash is what is left of two once it went through a path.
-_POSTGRESQL = re.compile(r"postgres(ql)?:/")
+#: The beginning of what can only be meant as an address, of PostgreSQL or of anything else: a folder of that name has
+#: no runs. One slash is what is left of two once it went through a path.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|postgres(ql)?:|(host(addr)?|service|dbname|user|port) *=", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -265,8 +266,8 @@ def is_object_address(place: str | None) -> bool:
 
 
 def is_elsewhere(state: Path | str) -> bool:
-    """Whether what names a state is the address of a database, and no folder of this machine."""
-    return _POSTGRESQL.match(str(state)) is not None
+    """Whether what names a state is the address of a database, which may be misspelt, and no folder of this machine."""
+    return _ADDRESS.match(str(state)) is not None
 
 
 def deployment_key(base_url: str) -> str:

@@ -442,6 +442,14 @@ def rfc3339_seconds(moment: datetime) -> str:
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+_FEW_MEGABYTES: Final = 10_000_000
+
+
+def size_words(size: int) -> str:
+    """So many bytes for people, in steps that still say something: ``64 KB``, ``1,200 MB``."""
+    return f"{size / 1e6:,.0f} MB" if size >= _FEW_MEGABYTES else f"{size / 1e3:,.0f} KB"
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun: ``1 subject``, ``1,000 subjects``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

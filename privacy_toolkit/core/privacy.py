@@ -17,8 +17,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any, Final
 
 from privacy_toolkit.core.model import UsageError
@@ -44,6 +46,28 @@ def exposed(place: Path) -> str | None:
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
                 return f"everyone can write {above} (chmod o-w {shlex.quote(str(above))})"
     return None
+
+
+_STATE: Final = ("runs", "locks", "identity")
+_LONGEST_KEY: Final = 16_384
+_ANY_KEY: Final = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|AGE-SECRET-KEY-|[0-9a-f]{64}\n?\Z")
+
+
+def check_apart(place: str | Path, option: str = "--out") -> None:
+    """Make sure that what is to be written at ``place`` lies apart from a state folder, and takes no key's place.
+
+    Everybody's runs would be lost with some files of a state folder, and a backup of it would have what is put there.
+
+    Raises:
+        UsageError: it does not.
+    """
+    with contextlib.suppress(OSError, RuntimeError):  # that it can't be used is told where it is used
+        nearest = Path(place).resolve()
+        for above in (nearest, *nearest.parents):
+            if all((above / name).exists() for name in _STATE):
+                raise UsageError(f"{place} is in the state folder {above}.", f"Name another place with {option}.")
+        if nearest.is_file() and nearest.stat().st_size <= _LONGEST_KEY and _ANY_KEY.match(nearest.read_bytes()):
+            raise UsageError(f"{place} holds a key: it would be lost.", f"Name another file with {option}.")
 
 
 # Secrets and foreign text: the only place that masks.
@@ -248,13 +272,19 @@ def _is_found(path: Path, holds: Callable[[Iterable[bytes]], bool]) -> bool:
 
 # The version, what of memory is given back, and where the templates are.
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 #: Set where the whole process is the toolkit's own: the command line and second processes, not a script or a notebook.
 OURS: Final = Event()
 #: Cyclic garbage is looked for after so many more objects were made than freed, where the process is our own.
 COLLECT_AFTER: Final = 50_000
+#: The same before a run is worked on: modules are objects by the ten thousand, and no garbage.
+COLLECT_AT_START: Final = 200_000
 _NOT_TO_BE_FOUND: Final[Any] = None
+_DOCUMENTED: Final = "pyarrow.vendored.docscrape"
+_NOTHING_SAID: Final[Any] = SimpleNamespace(NumpyDocString=lambda _: {"Parameters": ()})
+#: What pyarrow loads where it finds it: for arrays, and for file systems that are not of this machine.
+_NOT_NEEDED: Final = ("numpy", *(f"pyarrow._{name}" for name in ("s3fs", "gcsfs", "azurefs", "hdfs")))
 
 
 @contextmanager
@@ -269,14 +299,54 @@ def lean_pyarrow() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    hidden = "numpy" not in sys.modules
-    if hidden:
-        sys.modules["numpy"] = _NOT_TO_BE_FOUND  # so the import system is told that a module is not there
+    hidden = [name for name in _NOT_NEEDED if name not in sys.modules]
+    sys.modules |= dict.fromkeys(hidden, _NOT_TO_BE_FOUND)  # so the import system is told that a module is not there
     try:
+        _import_compute()
         yield
     finally:
-        if hidden:
-            del sys.modules["numpy"]
+        for name in hidden:
+            del sys.modules[name]
+
+
+def _import_compute() -> None:
+    """Load ``pyarrow.compute`` so that each of its functions is made when it is first asked for.
+
+    It makes 280 of them, with their documentation, which takes as long as the rows of 2,000 subjects. Where it is not
+    made as we know it, it is loaded as ever.
+    """
+    try:
+        inner: Any = import_module("pyarrow._compute")
+        registry = inner.function_registry
+    except (ImportError, AttributeError):
+        return  # anyone who needs it is told
+
+    def made(name: str) -> Any:
+        """Make one."""
+        try:
+            function = registry().get_function(name.rstrip("_"))
+        except KeyError:
+            raise AttributeError(f"pyarrow.compute has no {name}") from None
+        vars(compute)[name] = wrapped = compute._wrap_function(name, function)  # noqa: SLF001 - as it does itself
+        return wrapped
+
+    inner.function_registry = lambda: SimpleNamespace(
+        list_functions=lambda: ["utf8_zero_fill"],  # which it gives a second name at once
+        get_function=registry().get_function,
+    )
+    # What reads the documentation of options, to write that of the functions, loads pydoc; nobody reads it here.
+    documented = sys.modules.setdefault(_DOCUMENTED, _NOTHING_SAID)
+    try:
+        compute: Any = import_module("pyarrow.compute")
+        compute.__getattr__ = made
+        compute.function_registry = registry
+        _ = compute.and_, compute.equal  # one whose name is a keyword, and one that is as any other
+    except Exception:  # noqa: BLE001 - whatever it is: then it is not made as we know it
+        sys.modules.pop("pyarrow.compute", None)
+    finally:
+        inner.function_registry = registry
+        if documented is _NOTHING_SAID:
+            del sys.modules[_DOCUMENTED]
 
 
 @contextmanager

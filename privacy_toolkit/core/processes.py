@@ -72,6 +72,7 @@ class BackgroundLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._process = os.getpid()
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine to its end and return its result, or raise what it raised.
@@ -79,7 +80,7 @@ class BackgroundLoop:
         An interruption of the waiting thread (Ctrl-C) cancels the coroutine, and is raised once that has ended.
 
         Raises:
-            RuntimeError: the loop was closed, or the call comes from the loop's own thread.
+            RuntimeError: the loop was closed or is another process's, or the call comes from the loop's own thread.
         """
         try:
             loop = self._started()
@@ -107,6 +108,8 @@ class BackgroundLoop:
         thread.join()
 
     def _started(self) -> asyncio.AbstractEventLoop:
+        if self._process != os.getpid():  # a fork has no threads but the one that forked: the lock may be held for ever
+            raise RuntimeError("It was made in another process: make one in each.")
         with self._lock:
             if self._closed:
                 raise RuntimeError("It is closed.")

@@ -36,9 +36,10 @@ from privacy_toolkit.talonone.controls import is_of_sandbox
 from privacy_toolkit.talonone.operations import Operation
 from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exchange
 
-_CREDENTIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_CREDENTIALS = frozenset({int(HTTPStatus.UNAUTHORIZED), int(HTTPStatus.FORBIDDEN)})
 _NO_ANSWER = frozenset({Finding.UNKNOWN, Finding.NEVER_SENT})
-_NO_MOMENT = datetime.fromtimestamp(0, UTC)
+#: In the place of the time, where nothing that counts from it is said.
+NO_MOMENT = datetime.fromtimestamp(0, UTC)
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
 _ABSENT = Finding.ABSENT
 _READ_BEFORE, _RECONCILE = Purpose.READ_BEFORE, Purpose.RECONCILE
@@ -166,7 +167,7 @@ class ExecutionContext:
             self.obstacles.add(exchange.obstacle)
             self.emit(Obstructed(exchange.obstacle.value, *self.explain(exchange.obstacle)))
         says = isinstance(exchange, Reply) and exchange.retry_after is not None
-        return datetime.fromtimestamp(self.clock() / 1e6, UTC) if says else _NO_MOMENT
+        return datetime.fromtimestamp(self.clock() / 1e6, UTC) if says else NO_MOMENT
 
     def heed(self, answer: Answer, purpose: Purpose, first: str | None, about: str, *, copied: bool = False) -> None:
         """Draw the conclusions from an answer that concern every worker: waiting, stopping.
@@ -174,7 +175,7 @@ class ExecutionContext:
         ``first`` is the subject where this is the first read ``about`` it. ``copied``: the answer may be the copy of
         a control's.
         """
-        if not copied:
+        if not copied and (answer.status in _CREDENTIALS or self.turned_away):
             self._heed_credentials(answer, about)
         if answer.wait is not None:
             self._pause(answer.wait)

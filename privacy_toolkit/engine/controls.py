@@ -176,7 +176,7 @@ class Controls:
 
     def is_fresh(self, operation: Operation) -> bool:
         """Whether a control held, and not too long ago: it vouches for what is asked now."""
-        return self._around.clock() - self._route(operation).ended <= FRESH
+        return self._around.clock() - (self._routes.get(operation.path) or self._route(operation)).ended <= FRESH
 
     async def ensure(self, operation: Operation) -> bool:
         """Ask the controls of an operation now; whether they held."""
@@ -187,11 +187,11 @@ class Controls:
 
     def seen(self, operation: Operation, begun: float) -> None:
         """Take a customer's inventory, asked for at ``begun``, as the natural control that it is."""
-        self._held(self._route(operation), begun)
+        self._held((self._routes.get(operation.path) or self._route(operation)), begun)
 
     def absent(self, operation: Operation) -> Between:
         """Say between which controls an answer stands that says so now."""
-        return Between(self._route(operation).last, self._around.clock())
+        return Between((self._routes.get(operation.path) or self._route(operation)).last, self._around.clock())
 
     def contradicted(self, operation: Operation, absent: Between | None = None) -> None:
         """Take note that the same was answered one way and then the other: one who knows nobody answers here, too.
@@ -208,7 +208,9 @@ class Controls:
 
     def is_refuted(self, operation: Operation, absent: Between) -> bool:
         """Whether somebody else may have answered when this was said, as was seen since."""
-        route = self._route(operation)
+        route = self._routes.get(operation.path) or self._route(operation)
+        if not route.refuted:  # nearly always
+            return absent.at <= route.forgotten
         return absent.at <= route.forgotten or any(begun <= absent.at <= ended for begun, ended in route.refuted)
 
     @staticmethod
@@ -230,15 +232,18 @@ class Controls:
         asked_at = self._around.clock()
         is_early = operation.retry in FOR_GOOD or self._lost >= MOST_LOST
         most = MOST_UNPROVEN_FOR_GOOD if is_early else MOST_UNPROVEN
-        marks = [answer.mark for answer in answers if answer.mark is not None]
         self.waiting += 1
-        self._keep()
+        if self._keeper is None or self._keeper.done():
+            self._keeper = self._begin(self._look_after())  # has a look now and then as long as anything waits
         self.on_waiting()
         try:
             if self.waiting > MOST_WAITING:
                 self.prove_all(idle=False)
-            for mark in marks:
-                if not mark.is_proven and not await self._belongs(mark, most):
+            for answer in answers:
+                mark = answer.mark
+                if mark is None or mark.line.proven >= mark.number:
+                    continue
+                if not await self._belongs(mark, most):
                     self._lost += 1
                     return False
             return await self._between_controls(operation, asked_at) if bracketed else True
@@ -307,7 +312,7 @@ class Controls:
         return route
 
     async def _between_controls(self, operation: Operation, asked_at: float) -> bool:
-        route = self._route(operation)
+        route = self._routes.get(operation.path) or self._route(operation)
         if self._is_over():
             return False
         if route.begun >= asked_at and not self._holds():
@@ -426,8 +431,8 @@ class Controls:
                 self._watcher = self._begin(self._watch_lines())
         waited.walks += 1
         try:
-            while not mark.is_proven:
-                if mark.is_suspect or self._is_cut_off():
+            while line.proven < mark.number:
+                if line.spoiled or self._is_cut_off():
                     return False
                 changed: asyncio.Future[None] = loop.create_future()
                 line.tell(lambda changed=changed: None if changed.done() else changed.set_result(None))  # type: ignore[misc]
@@ -472,11 +477,6 @@ class Controls:
     def _is_cut_off(self) -> bool:
         """Whether not even connections can be proven: that takes no key, so a refused one is no reason."""
         return self._is_over() and self._around.stop.reason is not StopReason.CREDENTIALS_REFUSED
-
-    def _keep(self) -> None:
-        """Have a look now and then as long as anything waits."""
-        if self._keeper is None or self._keeper.done():
-            self._keeper = self._begin(self._look_after())
 
     async def _watch_lines(self) -> None:
         """Ask a control on what has been silent for a while, as long as anybody waits for the proof of a connection."""

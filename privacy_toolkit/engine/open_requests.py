@@ -506,7 +506,10 @@ class DueRequest(msgspec.Struct, frozen=True):
 
 
 class NotCounted(msgspec.Struct, frozen=True):
-    """A run whose open subjects are in no line: it was purged, or its journal can't be read (``open`` None)."""
+    """A run whose open subjects are in no line: it was purged, or it rehearsed on SANDBOX; or it can't be read.
+
+    ``open`` is None where its journal can't be read.
+    """
 
     run_id: str
     reason: str
@@ -540,9 +543,15 @@ def register(state: State, today: date, personal: Collection[str], within: int |
     """What is open over all runs, what is due first in front and what has no date last.
 
     ``personal`` are the jobs that answer a person's request: what a later run of theirs has settled is open no more.
-    ``within`` leaves out what is due in more than so many days, or on no day.
+    ``within`` leaves out what is due in more than so many days, or on no day. What was rehearsed is due for nobody:
+    runs on SANDBOX are counted only where there are no others.
     """
     runs, not_counted = _runs(state)
+    rehearsed = [run for run in runs if is_rehearsal(run.summary.plan)]
+    if len(rehearsed) < len(runs):
+        runs = [run for run in runs if not is_rehearsal(run.summary.plan)]
+        named = ((run.summary.run_id, run.summary.open) for run in rehearsed)
+        not_counted += [NotCounted(run_id, "rehearsed", number) for run_id, number in named if number]
     kins: defaultdict[tuple[str, str, str], list[Counted]] = defaultdict(list)
     for run in runs:
         kins[run.successors].append(run)
@@ -552,6 +561,11 @@ def register(state: State, today: date, personal: Collection[str], within: int |
     due = [line for run in runs for line in _lines(run, today) if within is None or _is_within(line, within)]
     due.sort(key=lambda d: (d.due_on is None, d.due_on or "", d.requested_on is None, d.requested_on or "", d.run_id))
     return Register(today, tuple(due), tuple(sorted(not_counted, key=lambda run: run.run_id)))
+
+
+def is_rehearsal(plan: Plan) -> bool:
+    """Whether a run is on SANDBOX: nothing of it is so for anybody."""
+    return plan.environment == "sandbox"
 
 
 def _runs(state: State) -> tuple[list[Counted], list[NotCounted]]:

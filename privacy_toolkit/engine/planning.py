@@ -68,7 +68,7 @@ from privacy_toolkit.engine.plan import (
 )
 from privacy_toolkit.http.exchange import Pacer
 from privacy_toolkit.inputs.files import STDIN, fingerprint
-from privacy_toolkit.inputs.lists import Exclusions, read_exclusions
+from privacy_toolkit.inputs.lists import Exclusions, folded, nearly_held, read_exclusions
 from privacy_toolkit.inputs.options import InputOptions, InputWarning
 from privacy_toolkit.inputs.scan import OTHER_FORM, InputSummary, Scan, read_input
 from privacy_toolkit.journal.ledgers import SignOrder, Suppression
@@ -105,9 +105,13 @@ class Holds:
         self._listed = listed
         self._is_suppressed = is_suppressed
         self._customers = customers
+        self._folded = frozenset(map(folded, listed))
+        #: How many subjects nothing holds that the list would name if their ids were written as it has them.
+        self.nearly = 0
 
     def among(self, pages: Iterable[Iterable[tuple[Any, ...]]]) -> tuple[dict[int, Hold], int]:
         """The holds by the subjects' numbers, and how many subjects the exclusion list names."""
+        self.nearly = 0
         if not self._listed and self._is_suppressed is None:
             return {}, 0
         holds: dict[int, Hold] = {}
@@ -122,6 +126,8 @@ class Holds:
                     hold = SUPPRESSED
                 if hold is not None:
                     holds[seq] = hold
+                elif self._folded:
+                    self.nearly += any(folded(one) in self._folded for one in customers)
         return holds, matched
 
 
@@ -253,7 +259,7 @@ def check_not_applied(plan: Plan, state: State) -> None:
 
     for run_id, known in known_plans(state, may_be_it).items():
         if known.digest == plan.digest:
-            raise _applied(run_id, f"privacy-toolkit runs resume {run_id}")
+            raise _applied(run_id, f"privacy-toolkit runs show {run_id}")
     for run_id, journal in state.runs_set_aside():
         if _digest_of(journal) == plan.digest:
             raise _applied(run_id, "That run was set aside. Make another plan with --plan FILE.")
@@ -383,10 +389,9 @@ def prepared(
     listed = read_exclusions(order.exclude, order.options.for_list()) if order.exclude is not None else None
     with ExitStack() as stack:
         scan = stack.enter_context(_scanned(order, settings, state))
-        days, (held, matched) = _DaysAhead(scan, moment), _holds(job, listed, scan, settings, state)
-        options, second, scope, scratch = order.options, order.second, settings.scope, settings.scratch
-        asked = (scope, nonce, stack, scratch, partial(ask, settings, say))
-        made = Preparation(scan, held, given, options, second, state, *asked)
+        days, (held, matched, nearly) = _DaysAhead(scan, moment), _holds(job, listed, scan, settings, state)
+        asked = (settings.scope, nonce, stack, settings.scratch, partial(ask, settings, say))
+        made = Preparation(scan, held, given, order.options, order.second, state, *asked)
         assigned = job.prepare(made)
         holds, summary, parameters = {**assigned.holds, **held}, scan.summary, {**given, **assigned.parameters}
         plan = Plan(
@@ -416,7 +421,8 @@ def prepared(
             out=order.out and (order.out if is_object_address(order.out) else str(Path(order.out).absolute())),
             calls=job.calls(summary.subjects - len(holds), parameters),
         )
-        made_of = (assigned.subjects, assigned.remember, assigned.requests, None, days.warned(assigned.warnings))
+        warned = days.warned([*nearly, *assigned.warnings])
+        made_of = assigned.subjects, assigned.remember, assigned.requests, None, warned
         yield Prepared(plan.keyed(key).sealed(), key, scan, holds, job, *made_of)
 
 
@@ -474,10 +480,12 @@ def _with_days(scan: Scan, order: Order) -> Scan:
 
 def _holds(
     job: Declaration, listed: Exclusions | None, scan: Scan, settings: Settings, state: State
-) -> tuple[dict[int, Hold], int]:
-    """The holds by the subjects' numbers, and how many of them the exclusion list names."""
+) -> tuple[dict[int, Hold], int, list[InputWarning]]:
+    """The holds by the subjects' numbers, how many of them the exclusion list names, and what it nearly names."""
     with suppression(state, settings, job.suppressed_by) as is_suppressed:
-        return Holds(listed.holds if listed else {}, is_suppressed, job.customers).among(scan.subjects())
+        holds = Holds(listed.holds if listed else {}, is_suppressed, job.customers)
+        found = holds.among(scan.subjects())
+    return (*found, nearly_held(holds.nearly))
 
 
 def order_of(plan: Plan, job: Declaration, key: bytes | None = None) -> Order:

@@ -306,7 +306,7 @@ class Runner:
         try:
             if self._tools.stop.requested:
                 return
-            if self._claims.are_held_back(claim.keys):
+            if claim is not _NOTHING and self._claims.are_held_back(claim.keys):
                 entries = self._let_through(entries)
             if entries:
                 await self._job.walk(entries, steps)
@@ -315,7 +315,8 @@ class Runner:
         except JournalError as error:
             self._failed(error)
         finally:
-            self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
+            if claim is not _NOTHING:
+                self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
             if steps.has_place:
                 self._tools.places.give_back()
 
@@ -334,7 +335,7 @@ class Runner:
         return through
 
     def _begin(self, work: Coroutine[Any, Any, None], page: _UnderWay | None = None) -> None:
-        walk = asyncio.create_task(work, name="walk")  # a name of its own would be made for each
+        walk = asyncio.get_running_loop().create_task(work)  # ``asyncio.create_task`` gives it a name, too
         self._walks.add(walk)
         walk.add_done_callback(self._walked)
         if page is not None:
@@ -342,7 +343,8 @@ class Runner:
 
     def _walked(self, walk: asyncio.Task[None]) -> None:
         self._walks.discard(walk)
-        self._look_whether_idle()
+        if self._is_fed:
+            self._look_whether_idle()
         if self.is_waiting and not self._walks:
             self._tools.lease.report()
         if not walk.cancelled() and (error := walk.exception()) is not None:

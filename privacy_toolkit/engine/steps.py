@@ -17,10 +17,10 @@ import msgspec
 from msgspec.structs import replace
 
 from privacy_toolkit.core.model import Gone, Outcome, Purpose, Reason, StopReason
-from privacy_toolkit.engine.context import ExecutionContext, as_copy, is_copy
+from privacy_toolkit.engine.context import NO_MOMENT, ExecutionContext, as_copy, is_copy
 from privacy_toolkit.engine.controls import Between
 from privacy_toolkit.engine.limits import Exchanged, Settled, backoff
-from privacy_toolkit.http.exchange import Exchange, Manner
+from privacy_toolkit.http.exchange import Exchange, Manner, Reply
 from privacy_toolkit.journal.records import Entry, ExchangeRecord, Note, SubjectState
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.models import RequestBody
@@ -29,6 +29,7 @@ from privacy_toolkit.talonone.responses import Answer, Asked, Finding, read_exch
 
 # Members of enumerations that are needed for each request: asking the class takes Python 3.11 as long as ten calls.
 _ABSENT, _DONE, _NEVER_SENT, _UNKNOWN = Finding.ABSENT, Finding.DONE, Finding.NEVER_SENT, Finding.UNKNOWN
+_UNAUTHORIZED = int(HTTPStatus.UNAUTHORIZED)
 _ACT, _READ_BEFORE, _RECONCILE = Purpose.ACT, Purpose.READ_BEFORE, Purpose.RECONCILE
 #: An answer that is no answer to what was asked: its connection is out of step, or in other hands.
 _NOT_OURS = frozenset({Reason.ANSWER_ABOUT_ANOTHER, Reason.FOREIGN_ANSWER})
@@ -101,7 +102,10 @@ class Steps:
     """The steps for the subjects of one walk in one execution; the first of them carries what is about all."""
 
     def __init__(self, entries: Sequence[Entry], tools: ExecutionContext) -> None:
-        self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
+        if len(entries) == 1:  # nearly always
+            self._made = {entries[0].subject.seq: len(entries[0].exchanges)}
+        else:
+            self._made = {entry.subject.seq: len(entry.exchanges) for entry in entries}
         self._lead = entries[0].subject
         self._tools = tools
         self._unrecorded: list[Note] = []
@@ -240,9 +244,13 @@ class Steps:
         ``bracketed``: wait for the next control, too; where it is not said, for absences alone. The place in flight is
         given to others, and taken again for what is asked next. False: nothing may follow from them.
         """
-        is_absence = _ABSENT in [answer.finding for answer in answers]
+        is_absence, are_in_step = False, True
+        for answer in answers:  # nearly always one
+            is_absence = is_absence or answer.finding is _ABSENT
+            mark = answer.mark
+            are_in_step = are_in_step and (mark is None or mark.line.proven >= mark.number)
         bracketed = is_absence if bracketed is None else bracketed
-        if not bracketed and False not in [answer.is_in_step for answer in answers]:
+        if are_in_step and not bracketed:
             return True
         self.leave()
         if self.has_place:
@@ -302,16 +310,13 @@ class Steps:
         if tools.stop.requested:
             raise Stopped
         sending = sending or Sending(self._lead.id)
-        act = _Act(operation, lost, known, sending.not_after)
-        exchange = await tools.client.exchange(
-            operation,
-            sending.value,
-            query=sending.query,
-            body=sending.body,
-            idempotency_key=sending.idempotency_key,
-            manner=Manner(before_write=partial(self._before_write, act), may_write=tools.may_send, about=sending.about),
-        )
         asked = Asked(sending.value, sending.body, tools.client.generation)
+        act = _Act(operation, lost, known, sending.not_after)
+        manner = Manner(before_write=partial(self._before_write, act), may_write=tools.may_send, about=sending.about)
+        query, body, key = sending.query, sending.body, sending.idempotency_key
+        exchange = await tools.client.exchange(
+            operation, sending.value, query=query, body=body, idempotency_key=key, manner=manner
+        )
         answer = self._understood(operation, asked, _ACT, exchange, sending.about)
         if not act.numbers and tools.stop.requested:
             raise Stopped
@@ -336,12 +341,12 @@ class Steps:
         intents = self._notes(tuple(act.lost), intent, act.lost)
         if act.known:
             intents = [replace(note, result=act.known.get(note.seq)) for note in intents]
-        act.numbers = [note.exchanges[0][0] for note in intents]
+        act.numbers = list(map(self._made.__getitem__, act.lost))
         told, self._unrecorded = self._unrecorded + intents, []
         await tools.lease.intend(told)
         if not tools.pacer.is_clear():
             await tools.pacer.gate()
-        return tools.clock() <= act.not_after
+        return act.not_after == math.inf or tools.clock() <= act.not_after
 
     async def back_off(self, tries: int, answer: Answer) -> bool:
         """Wait before the next try, at least as long as the API asked; whether to continue."""
@@ -499,8 +504,9 @@ class Steps:
     def _is_turn(self, *, writes_later: bool = False) -> bool:
         """Whether a request may go at once; its turn is taken then."""
         tools = self._tools
-        is_paused = tools.paused_until > -math.inf and tools.paused_until > tools.monotonic()
-        return self.has_place and not is_paused and tools.pacer.ready(writes_later=writes_later)
+        if not self.has_place or (tools.paused_until > -math.inf and tools.paused_until > tools.monotonic()):
+            return False
+        return tools.pacer.ready(writes_later=writes_later)
 
     async def _turn(self, *, writes_later: bool = False) -> None:
         """Wait for a place, the end of a pause, and the pace."""
@@ -511,9 +517,10 @@ class Steps:
     def _check_stopped(self) -> None:
         """After a stop, only what an act of this walk began may still be asked."""
         stop = self._tools.stop
-        refused = stop.requested and stop.reason in _TURNED_AWAY
-        if stop.requested and (not self._acted or refused or self._tools.pacer.is_shut):
-            raise Stopped
+        if stop.requested:
+            refused = stop.reason in _TURNED_AWAY
+            if not self._acted or refused or self._tools.pacer.is_shut:
+                raise Stopped
 
     async def _pause_over(self) -> None:
         """Wait as long as the API asked everyone to. A stop ends the waiting, and the walk as it stands."""
@@ -533,6 +540,8 @@ class Steps:
             line.spoil()
         elif answer.named and not line.asked:  # nearly always
             line.prove(number)
+        elif value is not None and not (answer.named or about):  # nearly always of the others
+            line.asked.add((operation.name, value))
         else:
             keys = [(operation.name, name) for name in (about if value is None else (value, *about))]
             if answer.named and line.asked.isdisjoint(keys):
@@ -552,8 +561,9 @@ class Steps:
     ) -> Answer:
         """What an exchange says, once it is noted what follows from it for its connection and for all walks."""
         tools = self._tools
-        answer = read_exchange(operation, exchange, tools.moment(exchange), asked)
-        copied = answer.status == HTTPStatus.UNAUTHORIZED and is_copy(answer)
+        says_no_time = type(exchange) is Reply and exchange.retry_after is None  # nearly always
+        answer = read_exchange(operation, exchange, NO_MOMENT if says_no_time else tools.moment(exchange), asked)
+        copied = answer.status == _UNAUTHORIZED and is_copy(answer)
         if copied and purpose is not _ACT:
             answer = as_copy(answer)
         if answer.mark is not None:

@@ -421,7 +421,7 @@ def write_receipt(receipt: Receipt, link: Link, folder: Path, page: ReceiptPage)
     contents = {
         RECEIPT: receipt.encode(),
         SCRIPT: script(),
-        README: readme(receipt, signed=link.signature is not None),
+        README: readme(receipt, signed=link.signature is not None, rehearsed=page.environment == "sandbox"),
         RECEIPT_PAGE: receipt_page(_page_facts(receipt, link, page)),
         **link.files(),
     }
@@ -455,9 +455,14 @@ def script() -> bytes:
     return (files("privacy_toolkit.evidence") / SCRIPT).read_bytes()
 
 
-def readme(receipt: Receipt, *, signed: bool) -> bytes:
-    """``README.txt``, for a person who has never heard of any of this."""
+def readme(receipt: Receipt, *, signed: bool, rehearsed: bool = False) -> bytes:
+    """``README.txt``, for a person who has never heard of any of this; ``rehearsed``: the run was on SANDBOX."""
     parts = [
+        *(
+            [_text("A REHEARSAL on a test system (sandbox): what this receipt says is so for nobody.")]
+            if rehearsed
+            else []
+        ),
         _title("Your receipt"),
         _text(
             "An organisation worked on a list of requests about people's data, and kept a record of it in which nobody"

@@ -225,8 +225,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._large: io.BytesIO | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = self._deadline = 0.0
-        self._idle_since = clock()
+        self._timer_at, self._deadline, self._idle_since = 0.0, 0.0, clock()
         self._phase, self._head_size = Phase.CONNECT, 0
         self._writing = self._paused = self._in_room = self._is_foreign = False
 
@@ -258,8 +257,9 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request can be written now, as far as can be told: quiet, and not too old."""
-        is_young = self._clock() - self._idle_since <= KEEP_ALIVE
-        return is_young and not (self.closed or self.line.spoiled or self._transport.is_closing() or self._unread())
+        if self.closed or self.line.spoiled or self._clock() - self._idle_since > KEEP_ALIVE:
+            return False
+        return not (self._transport.is_closing() or self._unread())
 
     async def exchange(self, payload: bytes, write: float | None, read: float | None, *, bodiless: bool) -> Received:
         """Send ``payload`` and wait for its answer. ``write`` and ``read`` are in seconds; None is without end.
@@ -271,8 +271,7 @@ class Connection(asyncio.Protocol):
         self._answer = answer
         self._status = self._head_size = self._barren = self.size = 0
         self._tail, self._bodiless, self._may_be_plain = b"", bodiless, not bodiless
-        self._phase, self._read_limit = _WRITE, read
-        self._started = self._clock()
+        self._phase, self._read_limit, self._started = _WRITE, read, self._clock()
         if self._transport.is_closing():
             self._fail(Trouble.BROKEN, sent=False)
         else:
@@ -290,7 +289,8 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             del answer  # an exception in it leads back to this frame, and so to all that was received
-            self._let_go()  # only now, so that no more is read while answers wait to be looked at
+            if self._in_room:
+                self._let_go()  # only now, so that no more is read while answers wait to be looked at
 
     def retire(self) -> None:
         """Carry no more requests, and find out how the connection ends; ``on_lost`` is called in any case."""

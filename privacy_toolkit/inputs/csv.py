@@ -198,7 +198,9 @@ class CsvReader:
                 if len(fields) != width and fields:
                     raise InputError(
                         f"{self.name}, line {self._start}: the header has {width} fields, this record {len(fields)}.",
-                        "Put quotes around a value that holds the delimiter.",
+                        "Put quotes around a value that holds the delimiter."
+                        if len(fields) > width
+                        else "A value is missing, or the file was cut off here: save or send it again.",
                     )
                 yield self._start, fields
                 self._start, self.length = reader.line_num + 1, 0

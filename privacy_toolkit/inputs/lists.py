@@ -6,6 +6,7 @@ The exclusion list is read all or nothing: a hold that is not understood could e
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -14,15 +15,17 @@ from typing import NamedTuple
 
 import msgspec
 
-from privacy_toolkit.core.model import Hold, InputError
+from privacy_toolkit.core.model import Hold, InputError, count
 from privacy_toolkit.inputs.csv import open_csv
 from privacy_toolkit.inputs.files import STDIN, kind_of
 from privacy_toolkit.inputs.options import (
     CODE,
     ID_COLUMNS,
     KEY_COLUMN,
+    NEARLY_HELD,
     Header,
     InputOptions,
+    InputWarning,
     RejectReason,
     date_form,
     judge,
@@ -40,6 +43,27 @@ class Exclusions(msgspec.Struct, frozen=True):
     holds: Mapping[str, Hold]
     sha256: str
     sheet: str | None = None
+
+
+def folded(id_: str) -> str:
+    """An id without what typing and spreadsheets change of it, to find entries of a list that were meant for somebody.
+
+    That is capitals, blanks, invisible characters, full width, zeros in front, and ``.0`` at the end. Ids that come to
+    the same are not the same to the API: this is for warnings alone.
+    """
+    if not id_.isascii():
+        id_ = "".join(one for one in unicodedata.normalize("NFKC", id_) if unicodedata.category(one) != "Cf")
+    bare = "".join(id_.casefold().split()).removesuffix(".0").lstrip("0")
+    return bare or "0"
+
+
+def nearly_held(number: int) -> list[InputWarning]:
+    """What there is to say of so many subjects whom an exclusion list names, but for how their ids are written."""
+    said = (
+        f"{count(number, 'subject')} would be on hold if the exclusion list had the id written as the input has it"
+        " (capitals, blanks, invisible characters, zeros in front, .0 at the end). Ids are compared exactly: NOT held."
+    )
+    return [InputWarning(NEARLY_HELD, said)] if number else []
 
 
 class _Listed(NamedTuple):

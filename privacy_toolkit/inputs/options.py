@@ -64,8 +64,10 @@ class RejectReason(StrEnum):
     FIELD_NOT_USABLE = "field_not_usable"  # of another type than is declared, or beyond a published limit
 
 
-#: The code of a warning that is said even where nobody wants to hear any: what is lost is lost for good.
+#: The codes of warnings that are said even where nobody wants to hear any, since what is lost is lost for good: access
+#: packages that can't be made afterwards, and customers whom an exclusion list names in another spelling.
 LOSES: Final = "access_open"
+NEARLY_HELD: Final = "nearly_held"
 
 
 class InputWarning(msgspec.Struct, frozen=True):
@@ -496,6 +498,8 @@ def required_column(columns: Sequence[str], name: str, where: str, flag: str = _
 
 
 def _present(columns: Sequence[str]) -> str:
+    if not columns:
+        return "; there is no column at all"
     if len(columns) == 1:  # the likeliest header to be none at all, but someone's id
         return "; there is one column only"
     return f"; there are {', '.join(shown(name, position) for position, name in enumerate(columns, 1))}"

@@ -137,21 +137,31 @@ def _first_bad(column: Any) -> int:
     return 0
 
 
+_TWICE = "The data frame has two columns of one name.", "Give each column a name of its own."
+
+
 def parquet_of(frame: Any) -> bytes:
     """A data frame as the bytes of a Parquet file, without its index. The same frame gives the same bytes.
+
+    It is one of pandas, or a table of Arrow, or anything else that gives one by Arrow's PyCapsule interface, as the
+    frames of Polars do.
 
     Raises:
         InputError: it is no data frame, or has a column that Parquet can't hold, such as one of texts and numbers.
     """
-    if not hasattr(frame, "columns"):
-        raise InputError("The rows are neither a path nor a data frame.", "Give one of them.")
-    if not getattr(frame.columns, "is_unique", True):
-        raise InputError("The data frame has two columns of one name.", "Give each column a name of its own.")
+    is_pandas = hasattr(frame, "iloc")
+    if not hasattr(frame, "columns") or not (is_pandas or hasattr(frame, "__arrow_c_stream__")):
+        raise InputError("The rows are neither a path nor a data frame.", 'Such as pd.DataFrame({"customer_id": ids}).')
     written = io.BytesIO()
     try:
-        if not len(frame):  # the type of a column without values says nothing of them
-            frame = frame.astype("string")
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), written)
+        if is_pandas and not frame.columns.is_unique:
+            raise InputError(*_TWICE)
+        table = pa.Table.from_pandas(frame, preserve_index=False) if is_pandas else pa.table(frame)
+        if len(set(table.column_names)) < table.num_columns:
+            raise InputError(*_TWICE)
+        if not table.num_rows:  # the type of a column without values says nothing of them
+            table = pa.table({name: pa.array([], pa.string()) for name in table.column_names})
+        pq.write_table(table, written)
     except (pa.ArrowException, TypeError, ValueError, AttributeError):  # what it says may quote a value
         raise InputError(
             "The data frame has a column of values of different kinds, or of a kind that can't be written.",

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -451,7 +452,7 @@ def check_not_undone(state: State, run_id: str, job: str) -> None:
     if other is not None:
         raise RefusedError(
             f"Run {run_id} was undone by run {other}, so it can't go on. Nothing was sent.",
-            "Plan what is left of it in another run: its codes may be others' by now.",
+            "What is to be done goes into another run: its codes may be others' by now.",
             code="undone",
         )
 
@@ -535,7 +536,9 @@ def release_prepared(preparation: Preparation) -> Assigned:
 
 def _warnings_of_undo(state: State, run_id: str) -> Iterator[InputWarning]:
     with state.open(run_id) as journal:
-        number = _open_in(journal)
+        number, out = _open_in(journal), plan_of(journal).out
+    if out and Path(out).exists():
+        yield InputWarning("undoes_listed", f"The list of that run is still there, and its codes are released: {out}")
     if number:
         yield InputWarning(
             "undoes_open", f"Open subjects of run {run_id}: {number:,}. Once it is undone, it can't be resumed."

@@ -63,7 +63,7 @@ from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied
 
 #: Something was sent, and whether it shows is not known yet.
 IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED})
-_REFUSALS = REFUSED_FOR_GOOD | {Finding.REFUSED}
+_REFUSALS = REFUSED_FOR_GOOD | {Finding.REFUSED, Finding.CREDENTIALS}
 
 
 class Direction(msgspec.Struct, frozen=True):

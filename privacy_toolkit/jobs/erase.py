@@ -138,8 +138,9 @@ class Erase(msgspec.Struct, frozen=True):
     def walk(self, entries: Sequence[Entry], steps: Steps) -> Coroutine[Any, Any, None]:
         """Bring one open subject as far as it goes in this execution."""
         (entry,) = entries
-        walk, outcome = _Walk(self, entry, steps), entry.state.outcome
-        if self.loyalty and not _was_sent(entry):
+        has_loyalty = bool(self.loyalty)
+        walk, outcome = _Walk(self, entry, steps, has_loyalty=has_loyalty), entry.state.outcome
+        if has_loyalty and not _was_sent(entry):
             return walk.begin()
         if outcome is _LOST:
             return walk.reconcile()
@@ -157,12 +158,12 @@ class _Walk:
     But for a 204 for which nothing vouches yet: a crash leaves that as without an answer.
     """
 
-    def __init__(self, job: Erase, entry: Entry, steps: Steps) -> None:
+    def __init__(self, job: Erase, entry: Entry, steps: Steps, *, has_loyalty: bool) -> None:
         self._job = job
         self._seq = entry.subject.seq
         self._state = entry.state
         self._steps = steps
-        self._loyalty = LoyaltyWalk(job.loyalty, job.settle, entry, steps) if job.loyalty else None
+        self._loyalty = LoyaltyWalk(job.loyalty, job.settle, entry, steps) if has_loyalty else None
         self._sends = 0
         self._accepted: Answer | None = None  # the API's 204 to an erase request of this walk
 
@@ -194,7 +195,7 @@ class _Walk:
         self._nothing_held()
 
     async def _with_profile(self, inventory: CustomerInventory) -> None:
-        if await self._is_loyalty_cleared(inventory):
+        if self._loyalty is None or await self._is_loyalty_cleared(inventory):
             await self._erase(holding(inventory))
 
     async def _is_loyalty_cleared(self, inventory: CustomerInventory | None) -> bool:

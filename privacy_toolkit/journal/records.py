@@ -438,7 +438,8 @@ def pieces_of_result(data: bytes) -> Iterator[bytes]:
 # What one machine hands to another of whom it erased: lists of digests, and in another file their keys.
 
 LISTS_FORMAT: Final = "privacy-toolkit/suppression/1"
-_DIGEST: Final = 16
+#: Bytes of a digest in a list.
+DIGEST: Final = 16
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -465,7 +466,7 @@ class ExportKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def list_digest(key: bytes, scope: str, customer: str) -> bytes:
     """Name a customer in a scope as a list with this key does: HMAC-SHA256, its first 16 bytes."""
-    return keyed(key, f"{scope}\0{customer}".encode())[:_DIGEST]
+    return keyed(key, f"{scope}\0{customer}".encode())[:DIGEST]
 
 
 # HMAC-SHA256 (RFC 2104) is put together from ``hashlib`` here: it is made of every subject again and again, and the
@@ -522,7 +523,7 @@ def decode_lists(export: bytes, keys: bytes) -> Iterator[tuple[str, bytes, list[
     except (msgspec.MsgspecError, KeyError, Base64Error, ValueError, RecursionError):
         parts = []
     whole = parts and all(
-        _NAME.fullmatch(name) and len(key) == 2 * _DIGEST and name == list_name(key) and not len(data) % _DIGEST
+        _NAME.fullmatch(name) and len(key) == 2 * DIGEST and name == list_name(key) and not len(data) % DIGEST
         for name, key, data in parts
     )
     if not whole or lists.format != LISTS_FORMAT:
@@ -531,7 +532,7 @@ def decode_lists(export: bytes, keys: bytes) -> Iterator[tuple[str, bytes, list[
             "Make both with: privacy-toolkit suppression export FILE --key-file FILE",
         )
     for name, key, data in parts:
-        yield name, key, [data[k : k + _DIGEST] for k in range(0, len(data), _DIGEST)]
+        yield name, key, [data[k : k + DIGEST] for k in range(0, len(data), DIGEST)]
 
 
 def _json(value: SuppressionExport | ExportKeys) -> bytes:
@@ -590,5 +591,5 @@ def meant_by(name: Any, run_ids: Sequence[str]) -> str:
     matches = [run_id for run_id in begin_so if run_id == name] or begin_so
     if len(matches) == 1:
         return matches[0]
-    what = "more than one run begins so" if matches else "there is no such run in this state folder"
+    what = "more than one run begins so" if matches else "there is no such run in this state"
     raise UsageError(f"Which run? For {name!r} {what}.", "privacy-toolkit runs list shows them all.")

@@ -582,9 +582,9 @@ def not_running(run_id: str) -> RefusedError:
 
 
 def locked(deployment: str) -> RefusedError:
-    """Make the error of a deployment on which another run is under way."""
+    """Make the error of a deployment on which a run is under way."""
     return RefusedError(
-        f"Another run on {deployment} is under way with this state folder.",
+        f"A run on {deployment} is under way with this state folder.",
         "Wait for it to end, or look at it with: privacy-toolkit runs list",
         code="locked",
     )

@@ -94,11 +94,11 @@ class PageLog:
         """Make the rows of one commit, one a page, from notes with number of the subject and whether it is settled."""
         pages: dict[int, list[bytes]] = {}
         self._commits += 1
+        first, beyond, page = 0, 0, list[bytes]()
         for seq, is_settled, note in notes:
-            first = self.page_of(seq)
-            page = pages.get(first)
-            if page is None:
-                page = pages[first] = []
+            if not first <= seq < beyond:  # nearly always it is the page of the one before
+                first = self.page_of(seq)
+                beyond, page = first + self._sizes[first], pages.setdefault(first, [])
                 self._unfolded.setdefault(first, _Unfolded())
             page.append(note)
             if is_settled:
@@ -172,11 +172,12 @@ class CommitBatch:
     def add(self, notes: Sequence[Note]) -> None:
         """Pack some notes."""
         packed = []
-        for note in as_one(notes):
-            state = note.state
-            packed.append((note.seq, state is not None and state.outcome not in OPEN_OUTCOMES, pack_note(note)))
-            if note.result is not None:
-                self.results.append((note.seq, note.result))
+        for note in notes if len(notes) == 1 else as_one(notes):  # nearly always one
+            state, result = note.state, note.result
+            said = _encode(note) if result is None else pack_note(note)
+            packed.append((note.seq, state is not None and state.outcome not in OPEN_OUTCOMES, said))
+            if result is not None:
+                self.results.append((note.seq, result))
         self.notes += packed
 
 
@@ -231,7 +232,8 @@ class Writer:
     def put(self, notes: Sequence[Note] = (), controls: Sequence[ControlRecord] = ()) -> None:
         """Write notes and controls with the next commit, without waiting for it."""
         self._gathered.add(notes)
-        self._gathered.controls += map(control_row, controls)
+        if controls:
+            self._gathered.controls += map(control_row, controls)
         if self._handing_over is None:
             try:
                 self._handing_over = asyncio.get_running_loop().call_later(LINGER, self._hand_over)
@@ -352,11 +354,13 @@ class WrittenRun:
         Raises:
             JournalError: it is not durable, so nothing may be sent.
         """
-        return self._open_writer().commit(self.told(notes))
+        writer = self._writer or self._open_writer()
+        return writer.commit(notes if type(notes) is list and not self._walks else self.told(notes))
 
     def record(self, notes: Iterable[Note]) -> None:
         """Note what exchanges came to, and the states that follow, all with the next commit."""
-        self._open_writer().put(self.told(notes))
+        writer = self._writer or self._open_writer()
+        writer.put(notes if type(notes) is list and not self._walks else self.told(notes))
 
     def record_control(self, control: ControlRecord) -> None:
         """Note a control with the next commit."""

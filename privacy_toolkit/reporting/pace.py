@@ -14,7 +14,7 @@ import msgspec
 
 from privacy_toolkit.engine.plan import last_together
 from privacy_toolkit.journal.figures import PaceCount, RunSummary
-from privacy_toolkit.journal.records import Execution
+from privacy_toolkit.journal.records import Execution, TuneAsked
 from privacy_toolkit.reporting.schema import AgeGroup, ExecutionPace, Pace, PacePoint, recorded_settings, rfc3339
 
 # The pace of a run against its limit, in few enough points to be drawn.
@@ -78,12 +78,15 @@ class HeldBack(NamedTuple):
     seconds: float
 
 
-def held_back(figures: RunSummary, executions: Sequence[Execution], processor: float | None) -> HeldBack | None:
+def held_back(
+    figures: RunSummary, executions: Sequence[Execution], processor: float | None, tuned: TuneAsked | None = None
+) -> HeldBack | None:
     """Tell why the last execution clearly did not reach its rate; None if it did, or was too short to tell.
 
-    ``processor`` is the part of a core that the process used meanwhile, None if nobody knows.
+    ``processor`` is the part of a core that the process used meanwhile, None if nobody knows. ``tuned`` is what was
+    last asked of the run: who slowed it down, or paused it, knows why the rate was not reached.
     """
-    if not executions:
+    if not executions or (tuned is not None and tuned.at >= executions[-1].started_at):
         return None
     *_, (execution, found) = _by_execution(figures.pace, executions)
     together = last_together(executions)

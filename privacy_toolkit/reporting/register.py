@@ -22,7 +22,8 @@ from msgspec.structs import asdict
 
 from privacy_toolkit.core.model import OPEN_OUTCOMES, Outcome, count
 from privacy_toolkit.core.privacy import templates_folder
-from privacy_toolkit.engine.open_requests import WITHDRAWN, is_past
+from privacy_toolkit.engine.open_requests import WITHDRAWN, Days, is_past
+from privacy_toolkit.journal.store import RunReader
 from privacy_toolkit.reporting.html import visible
 from privacy_toolkit.reporting.rows import csv_line
 
@@ -323,6 +324,23 @@ class CalendarDay(msgspec.Struct, frozen=True):
     day: str
     title: str
     text: str
+
+
+_MAY_GO_ON: Final = OPEN_OUTCOMES | {Outcome.FAILED}
+
+
+def going_on(journal: RunReader) -> Iterator[tuple[str, int, Days, bool]]:
+    """Whose request was not carried out and may go on: id, number, days, and whether it is on hold.
+
+    Who is on hold without a refusal, such as after a withdrawal, has no request that goes on.
+    """
+    for observed in journal.rows():
+        outcome, request, subject = observed.state.outcome, observed.request, observed.subject
+        is_held = outcome == Outcome.ON_HOLD
+        if observed.state.hold_reason in NO_REFUSAL if is_held else outcome not in _MAY_GO_ON:
+            continue
+        days = (None, None) if request is None else (request.requested_on, request.due_on)
+        yield subject.id, subject.seq, days, is_held
 
 
 class HeldRequests(msgspec.Struct, frozen=True):

@@ -426,10 +426,17 @@ def check_out(
         ) from None
 
 
-def write_table(path: Path, table: Table, *, guard: bool = False) -> int:
+#: What to do where a run could not hand over what it read.
+_RESUME: Final = "What was read is kept. Make room or fix the permissions, then resume the run."
+#: The same where nothing of a run hangs on it.
+AGAIN: Final = "Make room or fix the permissions, or name another place; then give the command again."
+
+
+def write_table(path: Path, table: Table, *, guard: bool = False, hint: str = _RESUME) -> int:
     """Write the file, durably and for its owner alone, in place of one that is there; how many rows it has.
 
-    With ``guard`` no cell of a CSV can be taken for a formula; it can't be read back then.
+    With ``guard`` no cell of a CSV can be taken for a formula; it can't be read back then. ``hint`` says what to do
+    where it can't be written.
 
     Raises:
         TableFileError: it can't be written; nothing is at ``path`` that did not before.
@@ -443,7 +450,7 @@ def write_table(path: Path, table: Table, *, guard: bool = False) -> int:
         reason = "a text in it is no Unicode" if isinstance(error, UnicodeEncodeError) else error.strerror
         raise TableFileError(
             f"The {table.called} can't be written: {reason or 'the system gave no reason'}.",
-            "What was read is kept. Make room or fix the permissions, then resume the run.",
+            hint,
         ) from None
     return count
 

@@ -25,7 +25,7 @@ OUTCOMES: Mapping[Outcome, tuple[str, str]] = MappingProxyType(
         ),
         Outcome.NOTHING_HELD: (
             "Nothing held",
-            "The API answered that it has no such profile, so nothing was sent.",
+            "The API answered that it has no such profile. This run has no record of having erased it.",
         ),
         Outcome.ON_HOLD: (
             "On hold",

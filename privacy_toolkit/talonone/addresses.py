@@ -146,7 +146,10 @@ def content_signature(application_id: str, key: bytes, body: bytes) -> str:
     return f"signer={application_id}; signature={digest}"
 
 
-# Who asks: an API key, the signing key of an Application, or both. No repr shows either.
+# Who asks: an API key, the signing key of an Application, or both. No repr shows either. A text becomes a ``Secret``:
+# nothing else writes it then, such as pickle, a deep copy, JSON or ``asdict``.
+
+_GIVEN = "given in code"
 
 _NOT_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _APPLICATION_ID = re.compile(r"[A-Za-z0-9_-]+")
@@ -161,10 +164,11 @@ class Signer:
     """
 
     application_id: str
-    key: str | Secret = field(repr=False)
+    key: str | Secret = field(repr=False, hash=False)
 
     def __post_init__(self) -> None:
         """Find out before anything is sent whether this can sign."""
+        object.__setattr__(self, "key", _kept(self.key))
         if not _APPLICATION_ID.fullmatch(self.application_id):
             raise UsageError("The id of the signing Application must be letters and digits.")
         if not self.key_bytes():
@@ -178,6 +182,10 @@ class Signer:
             raise UsageError("The signing key of the Application is not hexadecimal.") from None
 
 
+#: What a header has in front of a key: pasted with it, it would be sent twice, and refused.
+_SCHEMES = ("apikey-v1 ", "bearer ", "authorization:")
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What requests are authenticated with.
@@ -188,7 +196,7 @@ class Credentials:
         UsageError: there is neither, or the key can't be in a header.
     """
 
-    api_key: str | Secret | None = field(default=None, repr=False)
+    api_key: str | Secret | None = field(default=None, repr=False, hash=False)
     signer: Signer | None = None
 
     def __post_init__(self) -> None:
@@ -196,7 +204,12 @@ class Credentials:
         if self.api_key is None and self.signer is None:
             raise UsageError("No credentials are set.", "Set an API key: PRIVACY_TOOLKIT_API_KEY_FILE, or api_key.")
         if self.api_key is not None:
-            _checked(self.api_key, "API key")
+            object.__setattr__(self, "api_key", _kept(self.api_key))
+            if _checked(self.api_key, "API key").lower().startswith(_SCHEMES):
+                raise UsageError(
+                    "The API key has the scheme of its header in front of it.",
+                    "Give the key alone: what follows ApiKey-v1.",
+                )
 
     def signs(self, operation: Operation) -> bool:
         """Whether a call of ``operation`` is signed. A GET never is: nothing says what its signature would cover."""
@@ -215,6 +228,11 @@ class Credentials:
         if self.api_key is None:
             raise UsageError(f"{operation.operation_id} needs an API key: it can't be signed.", "Set an API key.")
         return [(b"Authorization", b"ApiKey-v1 " + _known(self.api_key).encode("latin-1"))]
+
+
+def _kept(secret: str | Secret) -> Secret:
+    """What was given, as a secret; what is none is left for the check that follows."""
+    return Secret(secret, _GIVEN) if isinstance(secret, str) else secret
 
 
 def _known(secret: str | Secret) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
 from http.cookiejar import CookieJar
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
 import httpx2
 import msgspec
@@ -285,6 +285,10 @@ class SyncClient:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.background = BackgroundLoop()
         self.client = Client(*args, **kwargs)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied to another process, with its connections and its key."""
+        raise TypeError("A client is not copied to other processes: make one in each process.")
 
     def __enter__(self) -> Self:
         self.background.run(self.client.__aenter__())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from enum import Enum, StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -30,7 +30,7 @@ from privacy_toolkit.talonone.bodies import (
     NewReferrals,
     ProfileUpdates,
 )
-from privacy_toolkit.talonone.inventory import holding
+from privacy_toolkit.talonone.inventory import is_visible
 from privacy_toolkit.talonone.models import (
     AnswerBody,
     AvailableAchievements,
@@ -90,10 +90,7 @@ def told(
 
 
 def _inventory(answer: CustomerInventory, value: str | None, *_: object) -> Said:
-    """The profile names the customer, and no entry names an owner who is someone else.
-
-    It is asked of thousands of answers a second: hence plain loops, and only where there are entries.
-    """
+    """The profile names the customer, and no entry an owner who is someone else. Plain loops: asked very often."""
     if value is None:
         return Said.NOTHING
     if (
@@ -386,7 +383,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_in_step(self) -> bool:
         """Whether its connection vouches for it, so far as anything is known of the connection."""
-        return self.mark is None or self.mark.is_proven
+        mark = self.mark
+        return mark is None or mark.line.proven >= mark.number
 
 
 def is_maybe_copied(answer: Answer) -> bool:
@@ -454,6 +452,7 @@ _SAFE = RetrySafety.SAFE
 _COPIED = frozenset({Finding.CREDENTIALS, Finding.REFUSED})
 _ANOTHER, _SUBJECT, _TOO_LITTLE = Said.ANOTHER, Said.SUBJECT, Said.TOO_LITTLE
 _NOTHING = Asked()
+_SHORT = 512  # bytes of a refusal that is remembered
 
 #: Names on which a reading rests. Where one appears twice in an object the answer can be read either way.
 _OF_REFUSALS = (b'"message"', b'"StatusCode"', b'"errors"')
@@ -525,7 +524,8 @@ def _read_refusal(operation: Operation, reply: Reply, now: datetime, asked: Aske
     """
     status = reply.status
     meaning = operation.statuses.get(status)
-    wait = None if meaning is _NOT_LET_IN else parse_retry_after(reply.retry_after, now)
+    is_silent = reply.retry_after is None or meaning is _NOT_LET_IN
+    wait = None if is_silent else parse_retry_after(reply.retry_after, now)
     if meaning is not None and _is_own_refusal(reply, asked.generation):
         return Answer(_FINDINGS[meaning], _REASONS[status], status, wait=wait, mark=reply.mark)
     return Answer(_UNKNOWN, _unreliable(status), status, wait=wait, mark=reply.mark)
@@ -538,12 +538,17 @@ def _is_own_refusal(reply: Reply, generation: Generation) -> bool:
     the answer.
     """
     has_code = generation is _CURRENT or reply.status == _UNAVAILABLE
-    error = _decoded(reply.body, ErrorBody)
-    if error is None or not is_in_api_words(error, reply.status, has_code=has_code):
+    return (_is_refusal if len(reply.body) <= _SHORT else _is_refusal.__wrapped__)(reply.body, reply.status, has_code)
+
+
+@lru_cache(maxsize=64)  # most say the same few words again and again
+def _is_refusal(body: bytes, status: int, has_code: bool) -> bool:
+    error = _decoded(body, ErrorBody)
+    if error is None or not is_in_api_words(error, status, has_code=has_code):
         return False
-    if b"\\" in reply.body:  # a name may be written with escapes
-        return has_no_doubles(reply.body, _OF_REFUSALS)
-    return is_unambiguous(reply.body, _OF_REFUSALS)
+    if b"\\" in body:  # a name may be written with escapes
+        return has_no_doubles(body, _OF_REFUSALS)
+    return is_unambiguous(body, _OF_REFUSALS)
 
 
 def is_in_api_words(error: ErrorBody, status: int, *, has_code: bool) -> bool:
@@ -570,7 +575,7 @@ def _says_one_thing(body: bytes, value: Success, kind: type[Success]) -> bool:
 
     That a person's data is gone rests on what is not there: an inventory that shows none may hold no name twice at all.
     """
-    if isinstance(value, CustomerInventory) and not holding(value).visible:
+    if isinstance(value, CustomerInventory) and not is_visible(value):
         return has_no_doubles(body)
     return is_unambiguous(body, _OF_SUCCESSES[kind])
 
@@ -583,9 +588,7 @@ def _unreliable(status: int) -> Reason:
     return Reason.FOREIGN_ANSWER
 
 
-@cache
-def _decoder(kind: type[AnswerBody]) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+_decoder: Callable[[type[AnswerBody]], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decoder)
 
 
 def _decoded(body: bytes, kind: type[T]) -> T | None:

@@ -1,6 +1,7 @@
 """What came of a run as a file for others, and people who are taken out of a run."""
 
 import csv
+import errno
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ from privacy_toolkit.app.runs import WithdrawOrder, withdraw
 from privacy_toolkit.config.settings import Flags, load_settings
 from privacy_toolkit.core.model import Outcome, UsageError
 from privacy_toolkit.journal.state import open_state
+from privacy_toolkit.reporting import rows
 from tests.support import reported_runs as runs
 
 TODAY = datetime.now(UTC).date()
@@ -62,6 +64,19 @@ def test_every_subject_is_in_the_file_with_what_came_of_it(call, erased, tmp_pat
     assert (third["outcome"], third["reason"], third["review_on"]) == ("on_hold", "17(3)(b)", "2030-12-31")
     assert (last["id"], last["outcome"]) == ("=nobody", "nothing_held")
     assert "customer-0" not in done.out + done.err
+
+
+def test_on_a_full_disk_the_command_is_to_be_given_again_since_no_run_can_be_resumed(
+    call, erased, tmp_path, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(rows, "put_file", full)
+    done = call("runs", "export", erased, "--out", tmp_path / "all.csv", "--json")
+    error = done.json["error"]
+    assert (done.code, "No space left" in error["message"], "resume" in error["hint"]) == (4, True, False)
+    assert "give the command again" in error["hint"]
 
 
 def test_the_file_can_be_planned_with_again(call, erased, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 import shutil
 import stat
 from datetime import UTC, date, datetime, timedelta
@@ -67,6 +68,23 @@ def test_everybody_with_an_outcome_gets_a_letter_and_no_name_of_a_file_says_whos
     assert "customer-0" not in done.out + done.err
 
 
+def test_no_refusal_promises_a_review_on_a_day_that_is_over(call, server, templates, tmp_path):
+    (tmp_path / "list.csv").write_text("customer_id\ncustomer-00001\ncustomer-00002\n")
+    (tmp_path / "holds.csv").write_text(
+        "customer_id,reason,review_on\ncustomer-00001,identity,2020-02-29\ncustomer-00002,identity,2999-12-31\n"
+    )
+    sentence = f"erase 0 from {server.base_url.removeprefix('http://')}"
+    call("erase", tmp_path / "list.csv", "--exclude", tmp_path / "holds.csv", "--confirm", sentence)
+    done = call("letters", "latest", "--out", tmp_path / "letters", "--templates", templates)
+    assert done.code == 0
+    over, to_come = (
+        (tmp_path / "letters" / f"{line['letter']}.txt").read_text() for line in index(tmp_path / "letters")
+    )
+    assert "2020" not in over
+    assert "2999" in to_come
+    assert "1 refusal names no day of review, since it is over. Review" in " ".join(done.err.split())
+
+
 def test_the_names_are_the_pseudonyms_of_the_pack(call, erased, templates, tmp_path):
     out = tmp_path / "letters"
     call("letters", erased, "--out", out, "--templates", templates)
@@ -130,6 +148,31 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(call, erased, templa
     done = call("letters", erased, "--out", out, "--templates", templates)
     assert done.code == 2
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+def test_where_there_is_no_room_no_letter_is_there_and_nothing_is_said_of_runs(call, erased, templates, tmp_path):
+    (templates / "letter.css").write_text("/* long */" * 50_000)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))  # as a full disk: no file gets longer than that
+    try:
+        done = call("letters", erased, "--out", tmp_path / "letters", "--templates", templates, "--json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.code != 0
+    assert "resume" not in done.out
+    assert "Make room" in done.json["error"]["hint"]
+    assert not (tmp_path / "letters").exists()
+
+
+def test_letters_of_a_run_on_sandbox_say_that_they_rehearse(call, requests, phrase, templates, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRIVACY_TOOLKIT_ENVIRONMENT", "sandbox")
+    out = tmp_path / "letters"
+    call("erase", requests, "--confirm", phrase)
+    done = call("letters", "latest", "--out", out, "--templates", templates)
+    assert done.code == 0, done.err
+    letters = [path for path in out.iterdir() if path.suffix in {".txt", ".html"}]
+    assert len(letters) == 24
+    assert all("Do not send it." in " ".join(path.read_text().split()) for path in letters)
 
 
 def test_a_ground_without_words_is_named_and_nobody_gets_a_letter(call, server, requests, templates, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from privacy_toolkit import ExecutionOptions, InputOptions, NotSettledError, Remark, Run, Toolkit
@@ -323,6 +324,40 @@ def test_what_a_job_can_not_have_is_refused(toolkit, frame, server, job, given, 
     with pytest.raises(UsageError, match=re.escape(said)):
         toolkit.plan(job, frame, **given)
     assert nothing_was_sent(server, toolkit)
+
+
+@pytest.mark.parametrize("made", [pa.table, pa.record_batch], ids=["table", "record batch"])
+def test_a_table_of_arrow_is_a_data_frame(toolkit, made):
+    assert toolkit.plan("erase", made({"customer_id": CUSTOMERS})).preview.rows.subjects == len(CUSTOMERS)
+    assert toolkit.plan("erase", made({"customer_id": pa.array([], pa.int64())})).preview.rows.subjects == 0
+    with pytest.raises(InputError, match="two columns of one name"):
+        toolkit.plan("erase", pa.Table.from_arrays([pa.array(["a"])] * 2, names=["customer_id"] * 2))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pd.DataFrame({"x": 1}, index=pd.Index(CUSTOMERS, name="customer_id")),
+        pd.DataFrame([["a", "b"]], columns=pd.MultiIndex.from_tuples([("a", "customer_id"), ("b", "x")])),
+        pd.DataFrame(),
+    ],
+    ids=["index", "columns in levels", "nothing"],
+)
+def test_of_a_frame_without_ids_it_is_said_in_words_about_frames(toolkit, given):
+    with pytest.raises(InputError, match="The data frame: there is no") as refused:
+        toolkit.plan("erase", given)
+    assert "reset_index" in refused.value.hint
+    assert "--" not in refused.value.hint
+    assert "there are ." not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "rows", [CUSTOMERS, (one for one in CUSTOMERS), pd.Series(CUSTOMERS), None, {"customer_id": 1}]
+)
+def test_what_is_no_frame_is_refused_with_one_that_would_do(toolkit, rows):
+    with pytest.raises(InputError, match="neither a path nor a data frame") as refused:
+        toolkit.plan("erase", rows)
+    assert "pd.DataFrame" in refused.value.hint
 
 
 def test_standard_input_is_no_input_here(toolkit):

@@ -453,6 +453,18 @@ def test_a_run_that_was_undone_does_not_go_on(call, stocked, table, tmp_path):
     assert "Next:" not in call("runs", "resume", run_id).out
 
 
+def test_a_complete_run_that_was_undone_hands_its_codes_over_no_more(call, stocked, table, tmp_path):
+    mail, codes = tmp_path / "mail.csv", table("codes.csv", "coupon_value", (FIRM,))
+    words = ("coupons", "assign", table("one.csv", "customer_id", (CUSTOMERS[0],)), "--coupons", codes)
+    run_id = call(*words, "--out", mail, "--preset", "braze", "--confirm", "yes", "--json").json["run_id"]
+    undone = call("runs", "undo", run_id, "--confirm", "yes")
+    assert f"The list of that run is still there, and its codes are released: {mail}" in undone.err
+    mail.unlink()
+    refused = call("runs", "resume", run_id, "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (5, "undone")
+    assert not mail.exists()
+
+
 # What is left.
 
 

@@ -68,8 +68,8 @@ def test_page_is_printed_on_a4_without_header_or_footer(chromium, page, place):
 
 def test_report_of_a_run_is_printed(chromium, call, server, requests, phrase, tmp_path):
     run = call("erase", requests, "--confirm", phrase, "--json").json["run_id"]
-    done = call("runs", "report", run, "--pdf", tmp_path / "report.pdf", "--json")
-    assert (done.code, done.json["run_id"]) == (0, run)
+    done = call("runs", "report", run, "--pdf", tmp_path / "report.pdf")
+    assert (done.code, done.out.splitlines()[-1]) == (0, f"PDF: {tmp_path / 'report.pdf'}")
     data = (tmp_path / "report.pdf").read_bytes()
     sizes = {tuple(round(float(n)) for n in box.split()[2:]) for box in re.findall(rb"/MediaBox\s*\[([^\]]*)\]", data)}
     assert sizes == {(595, 842)}

@@ -27,6 +27,21 @@ def test_apply_does_exactly_the_plan(call, server, plan, phrase):
     assert (done.code, done.json["outcomes"]) == (0, {"erased": 12})
 
 
+def test_apply_shows_what_the_plan_showed_in_the_same_order(call, server, requests, tmp_path, phrase):
+    (tmp_path / "pairs.csv").write_text("Code,Kunde\nNO-SUCH-1,customer-00001\n")
+    columns = ["--column", "coupon_value=Code", "--column", "customer_id=Kunde"]
+    for words, said in (
+        (["erase", requests], phrase),
+        (["coupons", "reserve", tmp_path / "pairs.csv", *columns, "--max-per-coupon", "5"], "yes"),
+    ):
+        planned = call(*words, "--plan", tmp_path / "p.json").err.splitlines()
+        applied = call("apply", tmp_path / "p.json", "--confirm", said).err.splitlines()
+        shown = [line for line in planned if line.startswith("  ")]
+        assert shown == [line for line in applied if line in shown]
+        (tmp_path / "p.json").unlink()
+    assert "  Read as   customer_id = 'Kunde', coupon_value = 'Code'" in shown
+
+
 def test_apply_needs_the_confirmation_too(call, server, plan):
     assert call("apply", plan, "--json").code == 2
     assert call("apply", plan, "--confirm", "yes", "--json").code == 2
@@ -53,6 +68,16 @@ def test_a_changed_exclusion_list_makes_the_plan_stale(call, server, requests, t
     holds.write_text("customer_id,reason\n")
     done = call("apply", plan, "--confirm", phrase, "--json")
     assert (done.code, done.json["error"]["code"]) == (5, "stale")
+
+
+def test_who_is_on_the_exclusion_list_in_another_spelling_is_pointed_out_even_quietly(call, requests, tmp_path, phrase):
+    holds = tmp_path / "holds.csv"
+    holds.write_text("customer_id,reason\nCUSTOMER-00001,identity\ncustomer-00002,identity\n")
+    done = call("erase", requests, "--exclude", holds, "--plan", tmp_path / "p.json", "--json", "--quiet")
+    assert (done.json["on_hold"], [one["code"] for one in done.json["warnings"]]) == (1, ["nearly_held"])
+    assert "customer-0" not in done.out.lower()
+    done = call("erase", requests, "--exclude", holds, "--confirm", phrase.replace("12", "11"), "--quiet")
+    assert "Warning: 1 subject would be on hold if" in done.err
 
 
 def test_an_edited_plan_is_refused(call, server, plan, phrase):

@@ -270,7 +270,7 @@ def test_a_disk_with_less_room_than_this_run_needs_is_refused(call, server, requ
     assert done.code == code
     if code:
         assert (done.json["error"]["code"], len(server.log.about_subjects())) == ("disk", 0)
-        assert "needs about 1 MB (12 subjects; 1,000 bytes each in the journal" in done.json["error"]["message"]
+        assert "needs about 1,026 KB (12 subjects; 1,000 bytes each in the journal" in done.json["error"]["message"]
 
 
 # an error after sending began

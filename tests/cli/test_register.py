@@ -2,12 +2,17 @@
 
 import csv
 import io
+import os
+from collections import Counter
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from privacy_toolkit.app.requests import register
 from privacy_toolkit.config.settings import deployment_key
 from privacy_toolkit.journal.sqlite.folder import StateFolder
+from privacy_toolkit.journal.state import open_state
 
 TODAY = datetime.now(UTC).date()
 OLD, NEW = TODAY - timedelta(days=200), TODAY - timedelta(days=1)
@@ -33,6 +38,29 @@ def test_an_empty_state_has_an_empty_register(call):
     assert done.code == 0
     assert done.json == {"today": TODAY.isoformat(), "states": {}, "requests": [], "purged": [], "unreadable": []}
     assert "No request is listed" in call("register", "--html").out
+
+
+@pytest.mark.parametrize("option", ["register --csv --out", "due --ics"])
+@pytest.mark.parametrize("place", ["state/state.key", "state/new.csv", "signing-key"])
+def test_a_list_takes_no_key_s_place_and_none_in_the_state_folder(call, dated, erase, tmp_path, option, place):
+    erase(dated, 3, "--until", "0s")
+    call("keys", "new", tmp_path / "signing-key", "--signer", "dpo@example.org")
+    before = {path: path.read_bytes() for path in (tmp_path / "state").rglob("*.key")}
+    done = call(*option.split(), tmp_path / place, "--json")
+    assert done.code == 2
+    assert {path: path.read_bytes() for path in (tmp_path / "state").rglob("*.key")} == before
+    assert not (tmp_path / "state" / "new.csv").exists()
+    assert "PRIVATE KEY" in (tmp_path / "signing-key").read_text()
+
+
+def test_packages_and_outcomes_are_written_outside_of_the_state_folder(call, dated, erase, tmp_path):
+    erase(dated, 3)
+    for words in (
+        ["export", dated, "--out", tmp_path / "state"],
+        ["runs", "export", "latest", "--out", tmp_path / "state/a.csv"],
+    ):
+        done = call(*words, "--json")
+        assert (done.code, "is in the state folder" in done.json["error"]["message"]) == (2, True)
 
 
 def test_every_request_is_listed_with_its_days_and_no_id(call, dated, erase):
@@ -215,6 +243,56 @@ def test_a_hold_is_over_once_a_later_run_has_carried_the_request_out(call, held,
     assert sorted(answered, key=str) == ["17(3)(b)", "17(3)(b)", None, None]
 
 
+def test_a_hold_is_over_too_if_the_run_that_erased_is_purged(call, held, erase, tmp_path):
+    (tmp_path / "released.csv").write_text("customer_id\ncustomer-00000\n")
+    later = erase(tmp_path / "released.csv", 1)
+    assert call("runs", "purge", later, "--confirm", f"purge {later}", "--json").code == 0
+    done = call("due", "--holds", "--json")
+    assert (done.code, done.json["on_hold"], done.json["past"]) == (0, 2, 0)
+
+
+def test_a_hold_after_an_erasure_that_was_purged_stays(call, erase, tmp_path):
+    """Whom a run erased that is purged may be on hold since: nobody knows which was first, so the hold is listed."""
+    (tmp_path / "list.csv").write_text("customer_id\ncustomer-00000\n")
+    (tmp_path / "holds.csv").write_text("customer_id,reason,review_on\ncustomer-00000,tax,2099-01-01\n")
+    (tmp_path / "other.csv").write_text("customer_id\ncustomer-00001\n")
+    for name, number, more in (("list", 1, ()), ("list", 0, ("--exclude", tmp_path / "holds.csv")), ("other", 1, ())):
+        run_id = erase(tmp_path / f"{name}.csv", number, *more)
+        if not more:
+            assert call("runs", "purge", run_id, "--confirm", f"purge {run_id}", "--json").code == 0
+    assert call("due", "--holds", "--json").json["on_hold"] == 1
+
+
+class Counted:
+    """Stands before a state or a run, and counts how often all subjects of a run are gone through."""
+
+    def __init__(self, behind, read):
+        self._behind, self._read = behind, read
+
+    def __getattr__(self, name):
+        found = getattr(self._behind, name)
+        if name == "open":
+            return self._open
+        if name in {"rows", "entries", "ids"}:
+            self._read[self._behind.run_id] += 1
+        return found
+
+    @contextmanager
+    def _open(self, run_id):
+        with self._behind.open(run_id) as journal:
+            yield Counted(journal, self._read)
+
+
+def test_a_register_goes_through_a_run_once_for_who_may_go_on(call, held, erase, tmp_path):
+    (tmp_path / "other.csv").write_text("customer_id\ncustomer-00007\n")
+    later = erase(tmp_path / "other.csv", 1)
+    read = Counter()
+    found = register(Counted(open_state(os.environ["PRIVACY_TOOLKIT_STATE"]), read), TODAY)
+    assert read[held] == 1
+    assert read[later] == 0
+    assert len(list(found.lines())) == 6
+
+
 def test_a_list_that_comes_again_with_its_holds_has_each_of_them_once(call, held, erase, tmp_path):
     again = erase(tmp_path / "list.csv", 2, "--exclude", tmp_path / "holds.csv")
     done = call("due", "--holds", "--json").json
@@ -249,6 +327,27 @@ def test_a_calendar_has_due_dates_and_reviews(call, held, dated, erase, tmp_path
     first = {line for line in content.split(b"\r\n") if line.startswith(b"UID:")}
     call("due", "--ics", place)
     assert {line for line in place.read_bytes().split(b"\r\n") if line.startswith(b"UID:")} == first
+
+
+def test_a_rehearsal_is_due_for_nobody(call, dated, erase, tmp_path, monkeypatch, server):
+    """A run on SANDBOX has deadlines of nobody, and holds that nobody has: they are left out next to others."""
+    holds = tmp_path / "holds.csv"
+    holds.write_text("customer_id,reason,review_on\ncustomer-00002,tax,2020-01-01\n")
+    sentence = f"erase 2 from {server.base_url.removeprefix('http://')}"
+    with monkeypatch.context() as rehearsal:
+        rehearsal.setenv("PRIVACY_TOOLKIT_ENVIRONMENT", "sandbox")
+        run = call("erase", dated, "--exclude", holds, "--confirm", sentence, "--until", "0s", "--json").json["run_id"]
+    alone = call("due", "--json")
+    assert (alone.code, alone.json["open"], alone.json["overdue"]) == (3, 2, 1)
+    assert call("due", "--holds", "--json").json["on_hold"] == 1
+    (tmp_path / "live.csv").write_text("customer_id\ncustomer-00005\n")
+    erase(tmp_path / "live.csv", 1)
+    done = call("due", "--json")
+    assert (done.code, done.json["open"], done.json["overdue"]) == (0, 0, 0)
+    assert done.json["not_counted"] == [{"run_id": run, "reason": "rehearsed", "open": 2}]
+    assert "SANDBOX" in done.err
+    held = call("due", "--holds", "--json")
+    assert (held.code, held.json["on_hold"]) == (0, 0)
 
 
 def test_who_is_to_be_notified_has_to_be_set(call, held):

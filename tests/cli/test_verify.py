@@ -142,6 +142,21 @@ def test_what_is_no_pack_is_a_problem_and_no_signature_is_judged(call, tmp_path)
     assert "signed" not in call("verify", tmp_path / "file").out
 
 
+def test_of_the_folder_above_packs_it_is_said_that_one_of_them_has_to_be_named(call, signed):
+    done = call("verify", signed.parent, "--json")
+    assert (done.code, codes(done), done.json["checks"]) == (6, {"not_a_pack"}, [])
+    assert f"such as {signed.name}: name one" in done.json["problems"][0]["message"]
+    shown = call("verify", signed.parent).out
+    assert "signed" not in shown
+    assert "FAILED" not in shown
+
+
+def test_no_check_that_failed_is_without_words(call, signed):
+    for name in ("SHA256SUMS", "report.json", "rows.jsonl"):
+        (signed / name).unlink()
+    assert [one for one in call("verify", signed, "--json").json["checks"] if not one["message"].strip()] == []
+
+
 def test_of_an_empty_folder_nothing_is_said_to_be_in_order(call, tmp_path):
     (tmp_path / "empty").mkdir()
     done = call("verify", tmp_path / "empty", "--json")

@@ -45,6 +45,13 @@ def test_what_the_api_said_that_it_had_not_done_is_undone_where_the_list_shows_i
     assert reserving.faults["own_503"]
 
 
+def test_a_copied_401_to_what_was_carried_out_leaves_it_in_doubt_whatever_is_refused_after_it():
+    """It was on no list of doubtful refusals, and the API's own 503 to what was sent again called it not done."""
+    (reserving, *_) = play_campaign(30_388)
+    assert reserving.violations == []
+    assert reserving.faults["duplicate_late"]
+
+
 def test_the_same_seed_is_the_same_campaign():
     assert [one.trace for one in play_campaign(11)] == [one.trace for one in play_campaign(11)]
 

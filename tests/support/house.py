@@ -59,6 +59,7 @@ OLD_LITERALS = {
     r"(?:FROM|INTO|EXISTS|ON) dealt(?:_to)?": "a table of that file, and its index",
     r"whoever signed is honest": "a sentence of VERIFY.txt in every pack since the first format",
     r'^_AGAIN_BEFORE = "anew"': "one word of VERIFY.txt up to report/2",
+    r"Whoever was answered": "a sentence in the pages of patrols of version 0.2.0",
     r'"sittings(?:_left_out)?"|`sittings(?:_left_out)?`': "members of a report up to report/2, and that table",
 }
 TEXTS = ("*.py", "*.md", "*.json", "*.toml", "*.html", "*.css", "*.js", "*.sh", "*.txt", "*.yml", "*.yaml", "*.in")

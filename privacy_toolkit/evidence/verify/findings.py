@@ -3,8 +3,9 @@
 All that is said about a pack is in our own words. What is quoted from it goes through ``quoted`` or ``shown`` first: a
 pack that was tampered with may hold anything, and anyone who reads the result has a terminal.
 
-A wording belongs to a format. Anyone who changes a sentence, a meaning or an action makes a new format, and freezes the
-words of the one before in a file next to this module.
+A wording belongs to a format and to the builds that landed with it. Anyone who changes a sentence, meaning or action
+adds the words of the build before to those of its format (``words_of``), or makes a new format and freezes the words of
+the one before in a file next to this module.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from privacy_toolkit.core.model import ExitCode, Job, Outcome, Reason, StopReason, Verdict
+from privacy_toolkit.core.model import ExitCode, Job, Outcome, Reason, StopReason, Verdict, count
 from privacy_toolkit.engine.plan import Summary
+from privacy_toolkit.jobs import declaration
 from privacy_toolkit.journal.records import Execution
-from privacy_toolkit.reporting import words as sentences
 from privacy_toolkit.reporting import words as wording
 from privacy_toolkit.reporting.schema import FORMAT_BEFORE, NextStep
 
@@ -423,9 +425,12 @@ class Words(msgspec.Struct, frozen=True):
     next_step: Callable[[Summary], NextStep | None]
 
 
-def words_of(form: str) -> Words:
-    """The words of a report's format."""
-    return _before() if form == FORMAT_BEFORE else _now()
+def words_of(form: str) -> tuple[Words, ...]:
+    """The words of a report's format by each build that landed with other ones; those of this build come first.
+
+    A report is one build's: all that it says has to be in the words of one of them.
+    """
+    return (_before(),) if form == FORMAT_BEFORE else (_now(), _of_0_2(), _of_0_1())
 
 
 @cache
@@ -436,9 +441,59 @@ def _now() -> Words:
         meaning=lambda outcome, job: wording.outcome_words(job)[outcome][1],
         action=wording.action,
         verdict=lambda summary: summary.verdict,
-        sentence=sentences.sentence,
-        next_step=sentences.next_step,
+        sentence=wording.sentence,
+        next_step=wording.next_step,
     )
+
+
+_CONNECTING: Final = frozenset({Reason.CONNECT_REFUSED, Reason.CONNECT_FAILED, Reason.CONNECT_TIMEOUT})
+_CURED = frozenset(map(StopReason, ("target_unreachable", "credentials_refused", "output_failed", "journal_failed")))
+
+
+@cache
+def _of_0_2() -> Words:
+    """Version 0.2.0: nobody was told to look at a refused connection first, or that an earlier run may have erased."""
+    return replace(_now(), meaning=_meaning_0_2, action=_action_0_2, sentence=_sentence_0_2, next_step=_next_0_2)
+
+
+@cache
+def _of_0_1() -> Words:
+    """Versions 0.1 with today's format: as 0.2.0, before releases could leave out customers on grounds of their own."""
+    held, general = ("on_hold", "release"), wording.OUTCOMES[Outcome.ON_HOLD][1]
+    return replace(_of_0_2(), meaning=lambda *of: general if of == held else _meaning_0_2(*of))
+
+
+def _meaning_0_2(outcome: Outcome, job: Job) -> str:
+    """That nothing was sent was said also where the state had been restored, which can't know."""
+    now = _now().meaning(outcome, job)
+    if now != wording.OUTCOMES[Outcome.NOTHING_HELD][1]:
+        return now
+    return "The API answered that it has no such profile, so nothing was sent."
+
+
+def _action_0_2(outcome: Outcome, reason: Reason | None, job: Job) -> str:
+    """What a job says of an outcome went before the cure of a reason, and a refused connection had none."""
+    own = declaration(job).words.actions
+    is_own = (outcome, reason) in own or ((outcome, None) not in own and reason not in _CONNECTING)
+    return wording.action(outcome, reason if is_own else None, job)
+
+
+def _sentence_0_2(summary: Summary, executions: Sequence[Execution]) -> str:
+    told = wording.sentence(summary, executions)
+    earlier = told.removesuffix(" If no earlier run erased them: is it the right environment?")
+    return told if told == earlier else f"{earlier} Is it the right environment?"
+
+
+def _next_0_2(summary: Summary) -> NextStep | None:
+    step = wording.next_step(summary)
+    if step is None or step.command.startswith("privacy-toolkit erase --reappeared "):
+        return step
+    if summary.open:
+        return _go_on(summary) if summary.stopped_by in _CURED else step
+    if not step.when.startswith("If no earlier run erased them, "):
+        return step
+    where = "the environment: the base URL, the key, live or sandbox, and the column with the ids."
+    return replace(step, when=f"Before you rely on it, check {where}")
 
 
 class _JobWords(msgspec.Struct, frozen=True):
@@ -475,10 +530,10 @@ class _Frozen(msgspec.Struct, frozen=True):
     def _verdict(self, summary: Summary, executions: Sequence[Execution]) -> str:
         total, open_, failed = summary.plan.rows.subjects, summary.open, summary.failed
         if not executions and open_:
-            return f"Not started: {_subjects(total)} planned, {open_:,} open."
+            return f"Not started: {count(total, 'subject')} planned, {open_:,} open."
         verdict = _verdict_before(summary)
         if verdict in {Verdict.STOPPED, Verdict.REFUSED}:
-            return f"Stopped early with {_subjects(open_)} still open: {self._ending(executions[-1])}."
+            return f"Stopped early with {count(open_, 'subject')} still open: {self._ending(executions[-1])}."
         if verdict is Verdict.OPEN_ITEMS:
             return _unfinished_before(open_, failed)
         return self._complete(summary, total)
@@ -521,10 +576,7 @@ def _verdict_before(summary: Summary) -> Verdict:
 
 def _next_before(summary: Summary) -> NextStep | None:
     if summary.open:
-        return NextStep(
-            command=f"privacy-toolkit runs resume {summary.run_id}",
-            when="Next: go on with what is open. Nothing that is settled is done again.",
-        )
+        return _go_on(summary)
     if _verdict_before(summary) is Verdict.COMPLETE:
         return NextStep(
             command=f"privacy-toolkit runs purge {summary.run_id}",
@@ -533,13 +585,16 @@ def _next_before(summary: Summary) -> NextStep | None:
     return None
 
 
+def _go_on(summary: Summary) -> NextStep:
+    return NextStep(
+        command=f"privacy-toolkit runs resume {summary.run_id}",
+        when="Next: go on with what is open. Nothing that is settled is done again.",
+    )
+
+
 def _unfinished_before(open_: int, failed: int) -> str:
     if not failed:
-        return f"Finished with {_subjects(open_)} still open."
+        return f"Finished with {count(open_, 'subject')} still open."
     if not open_:
-        return f"Finished, but {_subjects(failed)} failed."
-    return f"Finished with {_subjects(open_)} still open and {failed:,} failed."
-
-
-def _subjects(count: int) -> str:
-    return f"{count:,} subject{'' if count == 1 else 's'}"
+        return f"Finished, but {count(failed, 'subject')} failed."
+    return f"Finished with {count(open_, 'subject')} still open and {failed:,} failed."

@@ -36,14 +36,13 @@ from privacy_toolkit.evidence.verify.findings import (
     Words,
     misformed,
     quoted,
-    words_of,
 )
 from privacy_toolkit.evidence.verify.rows import RowsFound, SendKey
 from privacy_toolkit.jobs import declaration, job_of
 from privacy_toolkit.journal.records import Acceptance, Execution
 from privacy_toolkit.reporting import counts
 from privacy_toolkit.reporting.counts import RowSummary, sample_of
-from privacy_toolkit.reporting.html import render
+from privacy_toolkit.reporting.html import pages_of, render
 from privacy_toolkit.reporting.report import ages, encode_report, legal_clock
 from privacy_toolkit.reporting.rows import REJECTED_HEADER, csv_line
 from privacy_toolkit.reporting.schema import (
@@ -98,14 +97,15 @@ def read_plan(pack: PackFolder, report: Report) -> Plan | None:
 def check_derived(pack: PackFolder, report: Report, plan: Plan | None, rows: RowsFound) -> None:
     """Compare what the report says with what the rows, and the plan if it is there, give in the words of its format."""
     if rows.whole:
-        _note(pack, "the rows give", _of_rows(report, plan, rows, words_of(report.format)))
+        _note(pack, "the rows give", *(_of_rows(report, plan, rows, words) for words in rows.words))
     if plan is not None:
         _note(pack, "the plan says", _of_plan(report, plan))
 
 
-def _note(pack: PackFolder, by: str, found: Iterator[tuple[str, Any, Any]]) -> None:
+def _note(pack: PackFolder, by: str, *found: Iterator[tuple[str, Any, Any]]) -> None:
+    """Note what differs, unless nothing does in one way to say it."""
     try:
-        differ = [what for what, said, derived in found if said != derived]
+        differ = min(([what for what, said, derived in one if said != derived] for one in found), key=len)
     except (ValueError, LookupError, TypeError, OverflowError):  # such as a job that is none
         pack.note(Code.BAD_REPORT, files.REPORT_JSON, "It holds what no report of a run can.")
         return
@@ -529,7 +529,9 @@ def check_texts(
     if rows.whole and page:
         compared.append(files.REPORT_HTML)
         if before:
-            _not_compared(pack, report, f"its format is {quoted(report.format)}, and this version makes {FORMAT} alone")
+            why = f"its format is {quoted(report.format)}, and this version makes {FORMAT} alone"
+            message = f"It could not be compared with the figures: {why}. {_other_version(report)}"
+            pack.note(Code.PAGE_NOT_COMPARED, files.REPORT_HTML, message)
         else:
             code, more = _of_page(report)
             _compare(pack, files.REPORT_HTML, code, lambda: _page(pack, report, rows), more)
@@ -542,7 +544,10 @@ def check_texts(
 
 
 def _page(pack: PackFolder, report: Report, rows: RowsFound) -> bytes:
-    return render(report, rows.cases, in_parts=len(rows_among(pack.files)) > 1).encode()
+    """The page, in the words of an earlier build where the pack's own is in them, and one made it by its word."""
+    page = render(report, rows.cases, in_parts=len(rows_among(pack.files)) > 1)
+    made = [one.encode() for one in pages_of(page)][: 1 if made_by(report) == __version__ else None]
+    return next(filter(pack.text(files.REPORT_HTML).__eq__, made), made[0])
 
 
 def _of_page(report: Report) -> tuple[Code, str]:
@@ -550,11 +555,6 @@ def _of_page(report: Report) -> tuple[Code, str]:
     if made_by(report) == __version__:
         return Code.TEXT_DIFFERS, ""
     return Code.PAGE_NOT_COMPARED, f" {_other_version(report)}"
-
-
-def _not_compared(pack: PackFolder, report: Report, why: str) -> None:
-    message = f"It could not be compared with the figures: {why}. {_other_version(report)}"
-    pack.note(Code.PAGE_NOT_COMPARED, files.REPORT_HTML, message)
 
 
 def _other_version(report: Report) -> str:

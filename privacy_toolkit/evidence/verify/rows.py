@@ -18,7 +18,7 @@ from privacy_toolkit.core.privacy import lean_pyarrow
 from privacy_toolkit.core.processes import SecondProcess
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import WHOLE, RowsPart, Tree, leaf_hash
-from privacy_toolkit.evidence.verify.findings import LONGEST_LINE, Code, PackFolder, Unusable, words_of
+from privacy_toolkit.evidence.verify.findings import LONGEST_LINE, Code, PackFolder, Unusable, Words, words_of
 from privacy_toolkit.journal.figures import SettledRequests
 from privacy_toolkit.reporting.counts import Counts, RowSummary, RowTally, StateKey
 from privacy_toolkit.reporting.rows import (
@@ -270,12 +270,13 @@ _NOT_A_ROW = (msgspec.MsgspecError, RecursionError, OverflowError, ValueError)
 class RowsFound(msgspec.Struct):
     """What the rows come to. ``whole`` is False where some could not be read: then the figures tell nothing.
 
-    ``cases`` are as the report lists them.
+    ``cases`` are as the report lists them. ``words`` are those of the format that ``exceptions.csv`` may be written in.
     """
 
     tree: Tree = msgspec.field(default_factory=Tree)
     counts: RowCounts = msgspec.field(default_factory=RowCounts)
     cases: list[Case] = msgspec.field(default_factory=list)
+    words: tuple[Words, ...] = ()
     whole: bool = False
 
 
@@ -307,10 +308,9 @@ class _Reading:
         self._found = found
         self._job = job
         self._before = form == FORMAT_BEFORE
-        self._action = words_of(form).action
         self._last = ""
         self._listed = CaseList()
-        self._exceptions = _Exceptions(pack)
+        self._exceptions = _Exceptions(pack, words_of(form))
 
     def begin(self, file: str) -> None:
         """The lines that follow are those of another file."""
@@ -336,14 +336,15 @@ class _Reading:
             return
         self.good += 1
         if needs_attention(row):
-            case = self._case(row)
-            self._listed.add([case])
-            self._exceptions.expect(csv_line(case))
+            cases = self._cases(row)
+            self._listed.add(cases[:1])
+            self._exceptions.expect(cases)
 
     def end(self) -> None:
         """There are no more lines."""
         self._exceptions.end()
-        self._found.cases = self._listed.listed()
+        self._found.words = self._exceptions.words
+        self._found.cases = [self._in_words(case, self._found.words[0]) for case in self._listed.listed()]
 
     def _row(self, line: bytes) -> Row | None:
         try:
@@ -363,37 +364,50 @@ class _Reading:
             return None
         return row
 
-    def _case(self, row: Row) -> Case:
-        what_to_do = self._action(Outcome(row.outcome), Reason(row.reason) if row.reason else None, self._job)
-        return Case(row.subject, row.outcome, row.reason or "", row.attempts, row.due_on or "", what_to_do)
+    def _cases(self, row: Row) -> list[Case]:
+        """The row as a case, in each of the words in which ``exceptions.csv`` may be."""
+        case = Case(row.subject, row.outcome, row.reason or "", row.attempts, row.due_on or "", "")
+        return [self._in_words(case, words) for words in self._exceptions.words]
+
+    def _in_words(self, case: Case, words: Words) -> Case:
+        reason = Reason(case.reason) if case.reason else None
+        return case._replace(what_to_do=words.action(Outcome(case.outcome), reason, self._job))
 
     def _note(self, code: Code, what: str) -> None:
         self._pack.note(code, self._file, f"Line {self.number - self._before_it:,} {what}")
 
 
 class _Exceptions:
-    """``exceptions.csv`` against what the rows give; only the first difference is told, since others follow from it."""
+    """``exceptions.csv`` against what the rows give; only the first difference is told, since others follow from it.
 
-    def __init__(self, pack: PackFolder) -> None:
+    ``words`` are those in which all of it is so far.
+    """
+
+    def __init__(self, pack: PackFolder, words: tuple[Words, ...]) -> None:
+        self.words = words
         self._pack = pack
         self._number = 0
         self._lines: Iterator[bytes] | None = pack.lines(files.EXCEPTIONS)
-        self.expect(csv_line(HEADER))
+        self._compare([csv_line(HEADER)] * len(words))
 
-    def expect(self, line: bytes) -> None:
-        """The next line has to be this one."""
-        self._compare(line)
+    def expect(self, cases: list[Case]) -> None:
+        """The next line has to be this case, in one of the words."""
+        lines = {case: csv_line(case) for case in set(cases)}
+        self._compare([lines[case] for case in cases])
 
     def end(self) -> None:
         """Nothing may follow."""
-        self._compare(None)
+        self._compare([None] * len(self.words))
 
-    def _compare(self, wanted: bytes | None) -> None:
+    def _compare(self, wanted: Sequence[bytes | None]) -> None:
         if self._lines is None:
             return
         self._number += 1
         try:
-            if next(self._lines, None) != wanted:
+            found = next(self._lines, None)
+            fitting = tuple(words for words, line in zip(self.words, wanted, strict=True) if line == found)
+            self.words = fitting or self.words
+            if not fitting:
                 self._pack.note(
                     Code.EXCEPTIONS_DIFFER,
                     files.EXCEPTIONS,

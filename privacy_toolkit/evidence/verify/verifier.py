@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.core.model import UsageError, count
 from privacy_toolkit.engine.plan import Plan
 from privacy_toolkit.evidence import files
 from privacy_toolkit.evidence.files import Checkpoint, RowsPart
@@ -226,6 +226,9 @@ class Verifier:
             return
         pack = self._look(self._path, self.findings)
         self._dropped = pack.dropped
+        if not pack.files.keys() & {*files.NAMES, files.SUMS, files.SIGNATURE}:
+            self.findings.add(Code.NOT_A_PACK, "", _no_pack(pack))
+            return
         with self.findings.check("sums", "SHA256SUMS.") as check:
             read_manifest(pack, self._manifest, check)
         yield
@@ -336,14 +339,14 @@ class Verifier:
             self._check_run(pack, check)
 
     def _derive(self, pack: PackFolder, check: Check) -> None:
-        if self._report is None:
-            raise Unusable
         check.words = (
             "Verdict, sentences, meanings and actions of the report are those that the rows give in the words of its"
             " format."
         )
         if self._plan is not None:
             check.words += " Target, LIVE or SANDBOX, and what was planned are those of plan.json."
+        if self._report is None:
+            raise Unusable
         check_derived(pack, self._report, self._plan, self._rows)
 
     def _rejected(self, pack: PackFolder, check: Check) -> None:
@@ -432,6 +435,13 @@ def verify_pack(
     for _ in verifier.steps():
         pass
     return verifier.result()
+
+
+def _no_pack(folder: PackFolder) -> str:
+    """What a folder without any file of a pack is: the one above packs, perhaps."""
+    packs = sorted(one for one in folder.folders if "/" not in one and f"{one}/{files.SUMS}" in folder.files)
+    below = f" It is above {count(len(packs), 'pack')}, such as {shown(packs[0])}: name one." if packs else ""
+    return f"None of the files of a pack is in it.{below}"
 
 
 def _is_folder(path: Path) -> bool:

@@ -150,6 +150,8 @@ class RunLeases:
         """
         self._fence()
         me = self._unfenced(number)
+        if me.has_ended:  # it asked before, and nobody waits for the answer: what it had would never come free
+            raise fenced(self._held.run_id)
         if self.stop is not None:
             return Unclaimed.STOPPED
         if self._clock() >= me.expires_at:

@@ -11,6 +11,8 @@ import ipaddress
 import os
 import queue
 import re
+import secrets
+import select
 import socket
 import ssl
 import threading
@@ -39,17 +41,23 @@ _NETWORK: Final = {
     "tcp_user_timeout": "20000",
     "application_name": "privacy-toolkit",
 }
-#: What is set on every connection. A commit is on disk before it is said to be, whatever the server is set to.
+#: What is set on every connection. A commit is on disk before it is said to be, whatever the server is set to, and what
+#: waits for a lock sees what was written meanwhile: with any other isolation two runs could begin on one target.
 _SESSION: Final = """
     SELECT set_config('search_path', 'toolkit, pg_temp', false),
            set_config('statement_timeout', %s, false),
            set_config('lock_timeout', '10s', false),
            set_config('idle_in_transaction_session_timeout', '600s', false),
+           set_config('idle_session_timeout', '0', false),
+           set_config('default_transaction_isolation', 'read committed', false),
            set_config('client_encoding', 'UTF8', false),
            set_config('synchronous_commit',
                       CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
-                      false)
+                      false),
+           set_config('toolkit.session', %s, false),
+           pg_backend_pid()
 """
+_OWN_SESSION: Final = "SELECT current_setting('toolkit.session', true)"
 #: Milliseconds that a statement may take: of what people wait for, and of the writer, which has a lease to keep.
 LONG, SHORT = 600_000, 12_000
 #: So many seconds after a connection for notices was lost another one is made.
@@ -77,6 +85,7 @@ _CODES: Final = {
     "57P01": "it was shut down",
     "57P02": "it was restarted after a crash",
     "57P03": "it is starting up or shutting down",
+    "57P05": "the connection was idle for too long",
 }
 #: Classes of codes: connections, what was given up for another, what was in the way, what an operator ended.
 _PASSING: Final = frozenset({"08", "40", "55", "57"})
@@ -176,6 +185,7 @@ class Database:
         self._idle: list[Connection] = []
         self._lock = Lock()
         self._process = os.getpid()
+        self._has_sessions = False  # what is between keeps them, as far as was asked
         weakref.finalize(self, _close_all, self._idle)
 
     @property
@@ -205,11 +215,33 @@ class Database:
         try:
             check_tls(connection)
             with explained("The database of the state can't be used"):
-                connection.execute(_SESSION, (str(timeout),))
+                mark = secrets.token_hex(8)
+                *_, pid = connection.execute(_SESSION, (str(timeout), mark)).fetchone() or (0,)
+                if pid != connection.info.backend_pid and not self._has_sessions:
+                    self._check_sessions(connection, mark)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _check_sessions(self, connection: Connection, mark: str) -> None:
+        """Make sure that what is between keeps a session for each connection.
+
+        Where each transaction has another one, what is set for a connection holds for others instead: statements that
+        were prepared under the same name, where tables are, whether a commit waits for the disk.
+
+        Raises:
+            UsageError: it does not.
+        """
+        with psycopg.connect("", **self.given()) as other:  # within its transaction it has what the first one had
+            is_shared = other.execute(_OWN_SESSION).fetchone() == (mark,)
+            is_shared = is_shared or connection.execute(_OWN_SESSION).fetchone() != (mark,)
+        if is_shared:
+            raise UsageError(
+                "The database of the state is reached through a pooler with another session for each transaction.",
+                "Name the server itself, or have each client keep its session: pool_mode = session in PgBouncer.",
+            )
+        self._has_sessions = True
 
     def given(self) -> dict[str, Any]:
         """Give what libpq needs for a connection, by its names.
@@ -267,9 +299,14 @@ class Database:
                 found = self._idle.pop() if self._idle else None
             if found is None:
                 return self.connect()
-            if not found.closed and not found.broken:
+            if not (found.closed or found.broken or _is_left(found)):
                 return found
             found.close()
+
+
+def _is_left(connection: Connection) -> bool:
+    """Whether the server, or what is between, has ended a connection that was idle: nothing else comes unasked."""
+    return bool(select.select([connection], [], [], 0)[0])
 
 
 def _close_all(idle: list[Connection]) -> None:
@@ -429,6 +466,9 @@ def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None)
 # Addresses.
 
 
+_SCHEMES: Final = ("postgresql://", "postgres://")
+
+
 def _parameters(address: str) -> dict[str, Any]:
     """What an address says, by libpq's names, with TLS as it has to be.
 
@@ -436,6 +476,8 @@ def _parameters(address: str) -> dict[str, Any]:
         UsageError: it can't be read, holds a password, or asks for less.
     """
     try:
+        if not address.startswith(_SCHEMES):
+            raise psycopg.ProgrammingError
         given = {name: str(value) for name, value in conninfo.conninfo_to_dict(address).items() if value is not None}
     except psycopg.Error:
         raise UsageError(

@@ -1,8 +1,8 @@
 """Leases of several executions on one run in the database: who may write, who has which pages, who may send how much.
 
 Each function with a connection is one transaction, or a part of one. The row of the run in ``runs`` is locked first by
-whatever looks at several executions; a commit without a beat touches the row of its own execution alone. Time is
-``moment()``, which is the server's clock.
+whatever looks at several executions; a commit without a beat or an end touches the row of its own execution, and pages
+that it has claimed, alone. Time is ``moment()``, which is the server's clock.
 """
 
 from __future__ import annotations
@@ -201,6 +201,7 @@ def free(connection: Connection, run_no: int, number: int) -> None:
 
 # Writing. Whether an execution may still write, and that this was not written before, is the same statement as writing.
 
+_TURN: Final = "SELECT 1 FROM runs WHERE run_no = %s FOR NO KEY UPDATE"
 _WRITE: Final = """
     WITH me AS (UPDATE executions SET written = %s WHERE run_no = %s AND number = %s AND fenced_at IS NULL
             AND ended_at IS NULL AND written = %s RETURNING run_no),
@@ -223,12 +224,13 @@ def commit(connection: Connection, me: LeaseOf, batch: LeaseBatch, pages: Sequen
     Raises:
         FencedError: others may have what the execution held.
     """
-    if batch.beat is None and batch.ended is None and not batch.walked and not batch.controls:
+    looks_at_others = batch.beat is not None or batch.ended is not None or (batch.walked and me.terms.exclusive)
+    if not (looks_at_others or batch.walked or batch.controls):
         _write(connection, me, batch, pages)
         return None
     with connection.transaction():
-        row = connection.execute("SELECT 1 FROM runs WHERE run_no = %s FOR NO KEY UPDATE", (me.run_no,)).fetchone()
-        if row is None:
+        # What is one's own needs no turn among all executions: it would wait for the disk of the one before.
+        if looks_at_others and connection.execute(_TURN, (me.run_no,)).fetchone() is None:
             raise moved(me.run_id)
         if _write(connection, me, batch, pages):
             _write_more(connection, me, batch)
@@ -359,9 +361,12 @@ def _tell(connection: Connection, me: LeaseOf, rate: float, holders: Collection[
 
 # Claims.
 
-_RUN: Final = "SELECT generation, stop, holder, walked, size FROM runs WHERE run_no = %s FOR NO KEY UPDATE"
-#: Whether an execution is unfenced, and its lease not over.
-_ME: Final = "SELECT fenced_at IS NULL, expires_at > moment() FROM executions WHERE run_no = %s AND number = %s"
+_RUN: Final = "SELECT generation, stop, walked, size FROM runs WHERE run_no = %s FOR NO KEY UPDATE"
+#: Whether an execution is neither fenced nor ended, after which nothing comes free any more, and its lease not over.
+_ME: Final = """
+    SELECT fenced_at IS NULL AND ended_at IS NULL, expires_at > moment() FROM executions
+    WHERE run_no = %s AND number = %s
+"""
 _MINE: Final = (
     "SELECT first, last FROM pages WHERE run_no = %s AND execution = %s AND NOT walked AND first <> ALL(%s::bigint[])"
     " ORDER BY first LIMIT 1"
@@ -383,17 +388,17 @@ def claim(connection: Connection, me: LeaseOf, known: Collection[int]) -> tuple[
         FencedError: others may have what the execution held.
     """
     with connection.transaction():
-        generation, stop, holder, is_walked, size = connection.execute(_RUN, (me.run_no,)).fetchone() or (0,) * 5
+        generation, stop, is_walked, size = connection.execute(_RUN, (me.run_no,)).fetchone() or (0,) * 4
         fence(connection, me.run_no, me.number)
-        is_unfenced, is_unexpired = connection.execute(_ME, (me.run_no, me.number)).fetchone() or (False, False)
-        if not is_unfenced:
+        is_holding, is_unexpired = connection.execute(_ME, (me.run_no, me.number)).fetchone() or (False, False)
+        if not is_holding:
             raise fenced(me.run_id)
         if stop is not None:
             return Unclaimed.STOPPED
         if not is_unexpired:
             return Unclaimed.NOT_NOW
         if me.terms.exclusive:
-            return _claim_all(connection, me, known, size, is_walked=is_walked, holder=holder)
+            return Unclaimed.NOTHING_LEFT if is_walked else _claim_all(connection, me, known, size)
         found = connection.execute(_MINE, (me.run_no, me.number, list(known))).fetchone()
         if found is None and _may_claim(connection, me, generation):
             found = connection.execute(_FREE, (me.run_no,)).fetchone()
@@ -406,11 +411,7 @@ def claim(connection: Connection, me: LeaseOf, known: Collection[int]) -> tuple[
         return Unclaimed.NOTHING_LEFT if is_left.fetchone() is None else Unclaimed.NOT_NOW
 
 
-def _claim_all(
-    connection: Connection, me: LeaseOf, known: Collection[int], size: int, *, is_walked: bool, holder: int | None
-) -> tuple[int, int] | Unclaimed:
-    if is_walked:
-        return Unclaimed.NOTHING_LEFT
+def _claim_all(connection: Connection, me: LeaseOf, known: Collection[int], size: int) -> tuple[int, int] | Unclaimed:
     holder = connection.execute("SELECT holder FROM runs WHERE run_no = %s", (me.run_no,)).fetchone()[0]  # type: ignore[index]
     if holder is not None and (holder != me.number or 1 in known):
         return Unclaimed.NOT_NOW
@@ -449,7 +450,7 @@ def keep_late(connection: Connection, me: LeaseOf, notes: Sequence[Note], page_o
     """Give intents of a fenced execution that have no answer yet what it heard late; nothing else changes."""
     for first, some in groupby(sorted(notes, key=lambda note: note.seq), key=lambda note: page_of(note.seq)):
         with connection.transaction():
-            connection.execute("SELECT 1 FROM runs WHERE run_no = %s FOR NO KEY UPDATE", (me.run_no,))
+            connection.execute(_TURN, (me.run_no,))
             rows = {row.seq: row for row in decode_rows(known_page(connection, me.run_no, first)[0])}
             said = [made for note in some if (made := _answers(note, rows.get(note.seq))) is not None]
             if said:

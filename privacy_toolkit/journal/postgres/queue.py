@@ -280,5 +280,8 @@ async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     """
     check_tls(connection)
     await connection.set_autocommit(True)
-    await connection.execute(f"SET search_path TO {SCHEMA}, pg_temp")
+    await connection.execute(
+        f"SET search_path TO {SCHEMA}, pg_temp; SET default_transaction_isolation TO 'read committed';"
+        " SET idle_session_timeout TO 0; SET statement_timeout TO '60s'; SET lock_timeout TO '10s'"
+    )
     await connection.set_autocommit(False)

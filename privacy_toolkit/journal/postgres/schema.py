@@ -342,6 +342,8 @@ _READER: Final = {
     ),
     **dict.fromkeys(("migrations", "executions", "controls", "acceptances", "chain", "stops"), "SELECT"),
 }
+#: Whether a role may sort what a report needs where it is; everybody may, unless an administrator took it from them.
+_TEMPORARY: Final = "has_database_privilege(%s, current_database(), 'TEMPORARY')"
 _RIGHT: Final = re.compile(r"([A-Z]+)(?: \(([a-z_, ]+)\))?(?:, |$)")
 
 
@@ -368,11 +370,15 @@ def check(database: Database) -> None:
         )
 
 
+#: Encodings of a database that hold all there is; the second takes bytes as they come.
+_ENCODINGS: Final = frozenset({"UTF8", "SQL_ASCII"})
+
+
 def migrate(database: Database) -> list[str]:
     """Bring the tables to the newest form; the names of the migrations that were applied.
 
     Raises:
-        UsageError: they are of a newer toolkit.
+        UsageError: they are of a newer toolkit, or the database can't hold what would be in them.
         JournalError: they can't be changed; what was applied before stays.
     """
     with explained("The tables of the state can't be changed"), database.used() as connection:
@@ -391,6 +397,12 @@ def _migrate(connection: Connection) -> list[str]:
             "Use that version, or a later one. Nothing was changed.",
         )
     if not there:
+        (encoding,) = connection.execute("SELECT current_setting('server_encoding')").fetchone() or ("",)
+        if encoding not in _ENCODINGS:
+            raise UsageError(
+                f"The database has the encoding {encoding}, which lacks what ids and reasons may hold.",
+                "Make another one: CREATE DATABASE toolkit ENCODING 'UTF8' TEMPLATE template0. Nothing was changed.",
+            )
         with connection.transaction():
             connection.execute("CREATE SCHEMA IF NOT EXISTS toolkit")
             connection.execute(
@@ -476,8 +488,12 @@ def grant(database: Database, role: str, duty: str) -> None:
         )
         try:
             with connection.transaction():
+                may_sort = connection.execute(f"SELECT {_TEMPORARY}", (role,)).fetchone()
+                if duty != READER and may_sort == (False,):
+                    statements.append("GRANT TEMPORARY ON DATABASE {database} TO {role}")
+                named = {"role": sql.Identifier(role), "database": sql.Identifier(connection.info.dbname)}
                 for statement in statements:
-                    connection.execute(sql.SQL(statement).format(role=sql.Identifier(role)))
+                    connection.execute(sql.SQL(statement).format(**named))
         except psycopg.errors.UndefinedObject:
             raise UsageError(
                 "There is no such role in the database.", "Make it first: CREATE ROLE name LOGIN"
@@ -507,7 +523,9 @@ def _missing(connection: Connection, duty: str) -> list[str]:
         " ELSE has_column_privilege('toolkit.' || named, part, need) END ORDER BY 1",
         tuple(map(list, zip(*wanted, strict=True))),
     )
-    return [str(right) for (right,) in found.fetchall()]
+    missing = [str(right) for (right,) in found.fetchall()]
+    may_sort = connection.execute(f"SELECT {_TEMPORARY}", (connection.info.user,)).fetchone()
+    return missing + (["TEMPORARY on the database"] if duty != READER and may_sort == (False,) else [])
 
 
 #: What a server says of itself that a state depends on.
@@ -515,7 +533,7 @@ _CONDITION: Final = """
     SELECT current_setting('server_version'), current_setting('server_version_num')::int,
         current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
         extract(epoch FROM clock_timestamp())::float8, pg_is_in_recovery(),
-        current_setting('synchronous_standby_names')
+        current_setting('synchronous_standby_names'), current_setting('transaction_read_only') = 'on'
 """
 #: The oldest server that the tests are run with, as a number of its own.
 _OLDEST: Final = 150_000
@@ -530,14 +548,17 @@ def condition(database: Database, now: Callable[[], float]) -> dict[str, Any]:
     """
     with explained("The database of the state can't be read"), database.used() as connection:
         before = now()
-        row = connection.execute(_CONDITION).fetchone() or ("", 0, False, before, False, "")
+        row = connection.execute(_CONDITION).fetchone() or ("", 0, False, before, False, "", False)
         middle = (before + now()) / 2
         encrypted = connection.pgconn.ssl_in_use
-    version, number, durable, clock, is_standby, standbys = row
+    version, number, durable, clock, is_standby, standbys, is_read_only = row
     if number < _OLDEST:
         raise UsageError(f"PostgreSQL {version} is too old for a state.", "Use version 15 or a later one.")
     if is_standby:
         raise UsageError("The database is a standby: nothing can be written to it.", "Name the primary server.")
+    if is_read_only:
+        hint = "Have its administrator take default_transaction_read_only from the database or from the role."
+        raise UsageError("The database is set to read-only: nothing can be written to it.", hint)
     standby = (
         f"a commit waits for standbys: {standbys}"
         if standbys

@@ -2,6 +2,7 @@
 
 import html
 import re
+import shutil
 import stat
 from datetime import date
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from privacy_toolkit.access.letters import FILES, KINDS, LetterFacts, LetterWriter, init
 from privacy_toolkit.access.page import visible
-from privacy_toolkit.access.words import LANGUAGES
+from privacy_toolkit.access.words import LANGUAGES, language
 from privacy_toolkit.core.model import UsageError
 
 TODAY = date(2026, 10, 13)
@@ -67,6 +68,33 @@ def test_every_letter_says_who_answers_to_what_and_where_to_complain(templates, 
     assert "default-src 'none'" in page
     assert "79" in text  # the judicial remedy
     assert all(len(line) <= 90 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_letter_of_a_rehearsal_says_so_first_and_in_its_subject(templates, lang, kind):
+    letter = LetterWriter(templates, lang, rehearsed=True).write(facts(kind), TODAY)
+    said = language(lang).text
+    text, page = " ".join(letter.text.decode().split()), html.unescape(letter.html.decode())
+    for form, before in ((text, "Example Shop"), (page, '<p class="sender">')):
+        assert form.index(" ".join(said["rehearsal"].split()) if form is text else said["rehearsal"]) < form.index(
+            before
+        )
+        assert f"[{said['sandbox']}] " in form
+    assert f"<title>[{said['sandbox']}] " in page
+    live = LetterWriter(templates, lang).write(facts(kind), TODAY)
+    assert said["sandbox"] not in live.text.decode() + live.html.decode()
+
+
+@pytest.mark.parametrize("layout", ["<html><BODY class='a'>{{ subject }}</BODY></html>", "{{ subject }}"])
+def test_a_rehearsal_is_told_by_every_layout_of_a_controller(templates, tmp_path, layout):
+    folder = shutil.copytree(templates, tmp_path / "own")
+    for name in ("letter.html.j2", "letter.txt.j2"):
+        (folder / name).write_text(layout)
+    letter = LetterWriter(folder, "en", rehearsed=True).write(facts("erased"), TODAY)
+    for form in (letter.html.decode(), letter.text.decode()):
+        assert "Do not send it." in form
+        assert form.index("Do not send it.") < form.index("erasure")
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from privacy_toolkit.cli.preview import PARAMETERS, asked
+from privacy_toolkit.cli.preview import PARAMETERS, _seen, asked
 from privacy_toolkit.core.model import Job
 from privacy_toolkit.jobs import declaration
 from tests.support.reported_runs import plan_of
@@ -26,4 +26,8 @@ def test_what_was_not_asked_for_is_not_said_and_numbers_are_said_with_their_word
     assert told(max_per_coupon=0) == {"Budget": "0 for each coupon at most"}
     assert told(seed=12345, codes_rejected=0) == {"Seed": "12345"}
     assert told(reappeared="all") == {"Whom": "those who reappeared in any patrol"}
+    assert told(check=True) == {"Check": "codes are read before they are assigned"}
+    assert list(told(erased=3, as_of="2026-12-28", rechecks="R")) == ["Whom", "As of", "Erased"]
+    assert told(codes_held=1, after_days=1) == {"In use": "1 code", "Due": "1 day after the erasure"}
+    assert (_seen("unknown_coupons", 1), _seen("unknown_coupons", 0)) == ("1 unknown coupon", "0 unknown coupons")
     assert told(deal="ab" * 32) == {"Pairs": f"sha256 {'ab' * 8}…"}

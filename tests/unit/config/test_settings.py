@@ -346,3 +346,11 @@ def test_loyalty_programs_that_are_none_are_refused(tmp_path, programs):
     path.write_text(f"[loyalty]\nprograms = {programs}\n[profiles.default]\n")
     with pytest.raises(UsageError):
         load(config=str(path))
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("NIGHTLY_KEY", raising=False)
+    path = tmp_path / "privacy-toolkit.toml"
+    path.write_text("[profiles.default]\napi_key = { env = 'NIGHTLY_KEY' }\n")
+    with pytest.raises(UsageError, match="The API key is empty: the variable NIGHTLY_KEY is not set"):
+        load_settings(Flags(config=str(path)), {})

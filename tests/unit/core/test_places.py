@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from privacy_toolkit.core.privacy import exposed
+from privacy_toolkit.core.model import UsageError
+from privacy_toolkit.core.privacy import check_apart, exposed
 
 
 @pytest.fixture
@@ -45,3 +46,41 @@ def test_a_folder_of_somebody_else_is_told(folder):
 def test_what_leads_nowhere_is_told_where_it_is_used(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert exposed(tmp_path / "loop" / "file.csv") is None
+
+
+@pytest.fixture
+def state_folder(tmp_path):
+    made = tmp_path / "state"
+    for name in ("runs", "locks"):
+        (made / name).mkdir(parents=True)
+    (made / "identity").write_text("0" * 32 + "\n")
+    return made
+
+
+@pytest.mark.parametrize("place", ["", "state.key", "new.csv", "runs/new/file.csv"])
+def test_nothing_is_written_into_a_state_folder(state_folder, tmp_path, place):
+    (tmp_path / "link").symlink_to(state_folder)
+    for way in (state_folder, tmp_path / "link"):
+        with pytest.raises(UsageError, match="is in the state folder"):
+            check_apart(way / place)
+
+
+def test_what_is_next_to_a_state_folder_is_apart_from_it(state_folder):
+    check_apart(state_folder.parent / "new.csv")
+    check_apart(state_folder.parent)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["-----BEGIN OPENSSH PRIVATE KEY-----\nA\n", "-----BEGIN PRIVATE KEY-----\n", "ab" * 32, "0f" * 32 + "\n"],
+)
+def test_nothing_takes_the_place_of_a_key(tmp_path, content):
+    (tmp_path / "key").write_text(content)
+    with pytest.raises(UsageError, match="holds a key: it would be lost"):
+        check_apart(tmp_path / "key")
+
+
+@pytest.mark.parametrize("content", ["", "customer_id\n", "ab" * 33])
+def test_other_files_may_be_replaced(tmp_path, content):
+    (tmp_path / "list.csv").write_text(content)
+    check_apart(tmp_path / "list.csv")

@@ -25,7 +25,7 @@ FOLDER = ROOT / "docs" / "samples" / "cluster"
 MANIFESTS = sorted((FOLDER / "kubernetes").glob("*.yaml"))
 UNIT = FOLDER / "systemd" / "privacy-toolkit-worker@.service"
 CONTAINERFILE = FOLDER / "Containerfile"
-IMAGE = "privacy-toolkit:0.2.0"
+IMAGE = "privacy-toolkit:0.3.0"
 #: The only places of the image where anything may be written.
 WRITABLE = ("/data", "/tmp")  # noqa: S108 - in the container
 

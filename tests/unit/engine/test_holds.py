@@ -66,6 +66,31 @@ def test_a_subject_is_held_for_any_customer_it_is_about():
     assert grounds.among(pages) == ({1: SUPPRESSED, 2: LISTED["c"], 3: LISTED["b"]}, 2)
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["B", "b\u200b", "\ufeffb", "\uff42", "0b", "b\u2060 ", "b.0"],
+    ids=["capitals", "zero width", "byte order mark", "full width", "zero in front", "invisible and blank", "decimal"],
+)
+def test_who_is_on_the_list_but_for_how_the_id_is_written_is_counted_and_not_held(written):
+    grounds = Holds(LISTED, None, of_the_id)
+    assert grounds.among([[(2, "a"), (3, written)]]) == ({}, 0)
+    assert grounds.nearly == 1
+
+
+def test_zeros_that_a_spreadsheet_dropped_from_the_list_are_seen_too():
+    grounds = Holds({"123": Hold("identity"), "0": Hold("identity")}, None, of_the_id)
+    assert grounds.among([[(2, "00123"), (3, "000"), (4, "1230"), (5, "123")]]) == ({4: Hold("identity")}, 1)
+    assert grounds.nearly == 2
+
+
+def test_who_is_held_or_somebody_else_is_not_nearly_on_the_list():
+    grounds = Holds(LISTED, {"B"}.__contains__, of_the_id)
+    assert grounds.among(PAGES)[1] == 2
+    assert grounds.nearly == 0
+    assert grounds.among([[(2, "B"), (3, "bb")]]) == ({1: SUPPRESSED}, 0)
+    assert grounds.nearly == 0
+
+
 # who was erased
 
 

@@ -217,7 +217,7 @@ def test_a_plan_is_applied_once_whatever_became_of_its_run(two):
     (two.path / "set-aside" / RUN).rename(two.runs / RUN)
     with pytest.raises(RefusedError) as error:
         check_not_applied(known, two)
-    assert "resume" in error.value.hint
+    assert "runs show" in error.value.hint
 
 
 def test_a_run_that_is_damaged_since_it_was_entered_may_be_the_one(two):

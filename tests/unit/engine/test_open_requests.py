@@ -89,12 +89,20 @@ def test_an_earlier_run_settles_nothing_of_a_later_one(state, run):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"job": "erase"}, {"base_url": "https://other.talon.one"}, {"environment": "live"}]
+    "changes", [{"job": "erase"}, {"base_url": "https://other.talon.one"}, {"environment": "sandbox"}]
 )
 def test_another_job_deployment_or_environment_settles_nothing(state, run, changes):
-    run(1, ("a", P, LATE))
-    run(2, ("a", DONE, LATE), **changes)
+    run(1, ("a", P, LATE), environment="live")
+    run(2, ("a", DONE, LATE), **{"environment": "live"} | changes)
     assert lines(register(state, TODAY, PERSONAL)) == [("run-1", LATE[1], -4, 1)]
+
+
+def test_a_rehearsal_is_counted_only_where_there_is_nothing_else(state, run):
+    run(1, ("a", P, LATE), environment="sandbox")
+    assert lines(register(state, TODAY, PERSONAL)) == [("run-1", LATE[1], -4, 1)]
+    run(2, ("a", DONE, LATE), environment="live")
+    found = register(state, TODAY, PERSONAL)
+    assert (found.due, found.not_counted, found.is_complete) == ((), (NotCounted("run-1", "rehearsed", 1),), True)
 
 
 def test_who_is_open_night_after_night_for_the_same_days_is_counted_once_with_the_latest_run(state, run):

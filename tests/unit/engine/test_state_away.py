@@ -52,7 +52,15 @@ def test_a_state_that_stays_away_is_told_of_every_minute():
     assert all(isinstance(one, Obstructed) for one in told)
 
 
-def test_a_lease_that_is_lost_or_renewed_at_once_or_was_never_held_is_no_reason_to_say_so():
+def test_a_state_that_lets_nobody_more_in_is_told_of_too():
+    async def script(hear, _):
+        hear(ShareChanged(0.0))
+        await asyncio.sleep(100.0)
+
+    assert [one.said.rpartition(" for ")[2] for one in played(script)] == ["10 s", "70 s"]
+
+
+def test_a_lease_that_is_lost_or_renewed_at_once_is_no_reason_to_say_so():
     async def lost(hear, held):
         await held_once(hear, held)
         hear(ShareChanged(0.0))
@@ -65,8 +73,4 @@ def test_a_lease_that_is_lost_or_renewed_at_once_or_was_never_held_is_no_reason_
         held.holds = True
         await asyncio.sleep(100.0)
 
-    async def never(hear, _):
-        hear(ShareChanged(0.0))
-        await asyncio.sleep(100.0)
-
-    assert [played(script) for script in (lost, renewed, never)] == [[], [], []]
+    assert [played(script) for script in (lost, renewed)] == [[], []]

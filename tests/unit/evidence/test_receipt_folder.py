@@ -54,6 +54,16 @@ def test_the_folder_holds_the_receipt_the_script_and_what_binds_the_pack(made, c
     assert files["check-receipt.sh"].startswith(b"#!/bin/sh\n")
 
 
+def test_a_receipt_of_a_rehearsal_says_so_where_a_person_reads_it(made, contents, tmp_path):
+    write_receipt(*made, tmp_path / "live", PAGE)
+    write_receipt(*made, tmp_path / "rehearsed", ReceiptPage("en", "host.example", "sandbox", blank()))
+    live, rehearsed = contents(tmp_path / "live"), contents(tmp_path / "rehearsed")
+    for name in ("README.txt", "receipt.html"):
+        assert b"sandbox" in rehearsed[name]
+        assert b"sandbox)" not in live[name]
+    assert rehearsed["README.txt"].startswith(b"A REHEARSAL")
+
+
 def test_nothing_but_the_receipt_opens_anything(made, contents, tmp_path):
     receipt, link = made
     write_receipt(receipt, link, tmp_path / "out", PAGE)

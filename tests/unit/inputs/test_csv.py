@@ -71,6 +71,13 @@ def test_a_header_alone_is_an_input_without_rows(put, read):
     assert (summary.read, summary.subjects, summary.rejected_by_reason) == (0, 0, {})
 
 
+def test_a_record_with_too_few_values_may_be_where_the_file_was_cut_off(put, refuse):
+    assert (
+        refuse(put("id,x\na,1\nb")).hint == "A value is missing, or the file was cut off here: save or send it again."
+    )
+    assert refuse(put("id,x\na,1,2\n")).hint == "Put quotes around a value that holds the delimiter."
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

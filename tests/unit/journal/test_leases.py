@@ -299,6 +299,14 @@ def test_what_an_execution_leaves_at_its_end_is_free_at_once(book, pair):
     assert book.executions()[0].stopped_by is StopReason.TERMINATED
 
 
+def test_a_claim_that_arrives_after_the_end_of_who_asked_takes_nothing(book, pair):
+    first, second = pair
+    book.put(first, ended=(9, StopReason.TERMINATED))
+    with pytest.raises(FencedError):
+        book.claim(first)
+    assert book.claim(second).first == 1
+
+
 def test_an_exclusive_run_is_claimed_as_a_whole_and_by_one_at_a_time(make_book):
     book = make_book(terms=LeaseTerms(exclusive=True, rate=None))
     first, second = book.begin(), book.begin()

@@ -11,6 +11,7 @@ import pytest
 
 from privacy_toolkit.core.model import (
     Attribution,
+    Control,
     HeldBefore,
     JournalError,
     Outcome,
@@ -20,6 +21,7 @@ from privacy_toolkit.core.model import (
     UsageError,
 )
 from privacy_toolkit.journal.lease import (
+    ClaimedPages,
     FencedError,
     LeaseBatch,
     LeaseBeat,
@@ -238,6 +240,19 @@ def test_a_write_that_is_under_way_is_passed_over_by_anyone_who_fences_and_seen_
         lease.commit(to_first, first, LeaseBatch(3, [note]), [(1, pack_commit([pack_note(note)]))])
 
 
+def test_what_is_ones_own_is_written_while_another_has_the_turn_among_all(two, run, execute):
+    (first, to_first), (second, to_second) = two
+    control = ControlRecord(Control.NEGATIVE, "get_customer_inventory", 9, 1, 404, None, held=True)
+    note = Note(1, [(1, INTENT)], LOST)
+    to_first.execute("SET lock_timeout = 1")
+    with to_second.transaction():
+        to_second.execute("SELECT 1 FROM runs WHERE run_no = %s FOR NO KEY UPDATE", (second.run_no,))
+        own = LeaseBatch(2, [note], [control], [ClaimedPages(1, 3)])
+        lease.commit(to_first, first, own, [(1, pack_commit([pack_note(note)]))])
+    assert execute("SELECT walked, execution FROM pages WHERE first = 1").fetchall() == [(True, None)]
+    assert [one.held for one in run.controls()] == [True]
+
+
 def test_a_write_that_comes_through_late_on_an_old_connection_changes_nothing(two, run, address):
     (first, to_first), _ = two
     old, new = Note(1, [(1, INTENT)], LOST), Note(1, (), ERASED)
@@ -354,6 +369,22 @@ def test_a_password_is_not_taken_from_an_address_and_never_shown(address):
     assert "hunter2" not in f"{error.value} {error.value.hint}"
 
 
+@pytest.mark.parametrize(
+    "misspelt",
+    [
+        "PostgreSQL://toolkit@127.0.0.1/x",
+        "postgresql:toolkit@127.0.0.1/x",
+        "postgresql:/toolkit@127.0.0.1/x",
+        "host=127.0.0.1 dbname=x",
+        "mysql://toolkit@127.0.0.1/x",
+        "file:///srv/state",
+    ],
+)
+def test_what_can_only_be_meant_as_an_address_is_not_taken_for_a_folder_without_runs(misspelt):
+    with pytest.raises(UsageError, match=r"The address of the state can't be read"):
+        open_state(misspelt)
+
+
 def test_over_a_network_the_certificate_is_verified():
     with pytest.raises(UsageError, match="certificate"):
         Database("postgresql://db.example.org/x?sslmode=require")
@@ -406,6 +437,18 @@ def test_tables_that_are_missing_older_or_newer_are_refused(state, execute, addr
     assert schema.migrate(Database(address)) == []
 
 
+def test_a_database_of_an_encoding_that_lacks_letters_is_refused_before_anything_is_made(address, execute):
+    execute("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    latin = address.rpartition("/")[0] + "/latin"
+    try:
+        with pytest.raises(UsageError, match="the encoding LATIN1"):
+            schema.migrate(Database(latin))
+        with psycopg.connect(latin, autocommit=True) as other:
+            assert other.execute("SELECT to_regnamespace('toolkit')").fetchone() == (None,)
+    finally:
+        execute("DROP DATABASE latin WITH (FORCE)")
+
+
 def test_a_role_may_do_what_it_was_granted_and_no_more(run, execute, address):
     watching = Database(role(execute, address, "reader"))
     assert watching.rows("SELECT run_id FROM runs") == [(RUN,)]
@@ -420,6 +463,32 @@ def test_a_role_may_do_what_it_was_granted_and_no_more(run, execute, address):
         opened.purge(3, b"{}")
     with pytest.raises(UsageError, match="no such role"):
         schema.grant(Database(address), "nobody-of-that-name", "reader")
+
+
+def test_a_role_from_which_temporary_tables_were_taken_is_given_them_again(state, execute, address):
+    execute("REVOKE TEMPORARY ON DATABASE unit FROM PUBLIC")
+    execute("CREATE ROLE sorting LOGIN")
+    sorting = Database(address.replace("toolkit@", "sorting@"))
+    try:
+        for _ in range(2):
+            schema.grant(Database(address), "sorting", schema.WORKER)
+            assert schema.usage(sorting)["lacks"] == ()
+            execute("REVOKE TEMPORARY ON DATABASE unit FROM sorting")
+            assert schema.usage(sorting)["lacks"] == ("TEMPORARY on the database",)
+    finally:
+        execute("GRANT TEMPORARY ON DATABASE unit TO PUBLIC")
+        execute("DROP OWNED BY sorting")
+        execute("DROP ROLE sorting")
+
+
+def test_a_database_that_is_set_to_read_only_is_named_by_doctor(execute, address):
+    execute("ALTER DATABASE unit SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(UsageError, match="set to read-only"):
+            schema.condition(Database(address), lambda: 0.0)
+    finally:
+        execute("SET default_transaction_read_only = off")
+        execute("ALTER DATABASE unit RESET ALL")
 
 
 def test_a_small_run_is_divided_so_that_several_can_claim_something(state):
@@ -557,3 +626,48 @@ def test_a_state_of_before_that_knows_no_table_of_its_own_is_not_in_doubt_and_le
     assert state.identity.doubt() == ""
     state.identity.advance()
     assert state.identity._kept().table == state.identity._now().table
+
+
+# What an administrator sets for a database or a role, and what is between it and the toolkit.
+
+#: Settings that would change what statements mean, or end what is idle.
+SET_BY_OTHERS = (
+    "default_transaction_isolation = 'serializable'",
+    "idle_session_timeout = '5s'",
+    "idle_in_transaction_session_timeout = '1ms'",
+    "statement_timeout = '1ms'",
+    "lock_timeout = '1ms'",
+    "search_path = 'nowhere'",
+    "standard_conforming_strings = off",
+    "bytea_output = 'escape'",
+    "DateStyle = 'German'",
+    "TimeZone = 'Asia/Kathmandu'",
+    "client_encoding = 'LATIN1'",
+)
+
+
+@pytest.fixture
+def set_by_others(address, execute):
+    for one in SET_BY_OTHERS:
+        execute(f"ALTER DATABASE unit SET {one}")
+    yield
+    execute("ALTER DATABASE unit RESET ALL")
+
+
+def test_what_an_administrator_sets_changes_nothing(set_by_others, state, address):
+    state.create(RUN, staged())
+    with state.open(RUN) as run, Database(address).used() as other:
+        terms = LeaseTerms(exclusive=False)
+        me = LeaseOf(run._run_no, RUN, run.lease(1, "{}", terms).number, terms)
+        with other.transaction():
+            assert other.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
+            assert lease.claim(other, me, ()) == (1, 3)
+        assert run.totals() == {Outcome.PENDING: 3}
+
+
+def test_a_connection_that_was_ended_while_it_was_idle_is_not_used_again(address, execute):
+    database = Database(address)
+    with database.used() as idle:
+        pid = idle.info.backend_pid
+    execute("SELECT pg_terminate_backend(%s, 10000)", pid)
+    assert database.row("SELECT 1") == (1,)

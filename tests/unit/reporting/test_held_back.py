@@ -6,7 +6,7 @@ import pytest
 
 from privacy_toolkit.core.model import Purpose
 from privacy_toolkit.journal.figures import AnswerTime, PaceCount, RunSummary, SettledRequests
-from privacy_toolkit.journal.records import Execution, Traffic
+from privacy_toolkit.journal.records import Execution, Traffic, TuneAsked
 from privacy_toolkit.reporting.pace import held_back
 
 SECOND = 1_000_000
@@ -77,3 +77,9 @@ def test_nothing_is_said_of_a_run_that_nobody_worked_on():
 def test_only_the_last_execution_counts():
     executions = [Execution(1, 0, 5 * SECOND, None, SETTINGS), Execution(2, 100 * SECOND, None, None, SETTINGS)]
     assert held_back(figures(100), executions, 0.5) is None
+
+
+def test_nothing_is_told_of_an_execution_that_somebody_slowed_down_or_paused():
+    begun = Execution(2, 1000, None, None, json.dumps({"rate": 500, "concurrency": 16}))
+    assert held_back(figures(100), [begun], 0.5, TuneAsked(1500, "anna@desk", rate=100.0)) is None
+    assert held_back(figures(100), [begun], 0.5, TuneAsked(999, "anna@desk", rate=100.0)) is not None

@@ -1,8 +1,16 @@
+import copy
+import json
+import pickle
+from dataclasses import asdict
+
+import msgspec
 import pytest
 
+from privacy_toolkit.app.service import PlanToApply
 from privacy_toolkit.core.model import UsageError
 from privacy_toolkit.core.privacy import Secret
 from privacy_toolkit.talonone.addresses import Credentials, Signer
+from privacy_toolkit.talonone.client import Client
 from privacy_toolkit.talonone.operations import OPERATIONS
 
 HEX = "fefecafedeadbeef"
@@ -66,3 +74,54 @@ def test_no_repr_shows_a_key():
     shown = repr(Credentials(api_key="abc", signer=SIGNER))
     assert "abc" not in shown
     assert HEX not in shown
+
+
+@pytest.mark.parametrize("scheme", ["ApiKey-v1 ", "apikey-V1 ", "Bearer ", "Authorization: ApiKey-v1 "])
+def test_a_key_that_was_pasted_with_its_header_is_refused_before_it_is_sent(scheme):
+    with pytest.raises(UsageError, match="scheme of its header") as refused:
+        Credentials(api_key=f"{scheme}s3cret")
+    assert "s3cret" not in f"{refused.value} {refused.value.hint}"
+
+
+def written(value):
+    """Whatever a program may try to write a value down with: what came of it, or nothing where it is refused."""
+    ways = (pickle.dumps, copy.deepcopy, asdict, msgspec.json.encode, msgspec.to_builtins, json.dumps, str, repr)
+    for way in ways:
+        try:
+            made = way(value)
+        except (TypeError, NotImplementedError, ValueError):
+            continue
+        yield made if isinstance(made, bytes | str) else repr(made)
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        Credentials(api_key="0a1b2c"),
+        Credentials(Secret("0a1b2c", "test"), SIGNER),
+        Credentials(None, Signer("shop", "0a1b2c")),
+        Signer("shop", "0a1b2c"),
+        Client("https://example.talon.one", Credentials(api_key="0a1b2c")),
+    ],
+    ids=lambda holder: type(holder).__name__,
+)
+def test_no_key_is_written_by_whatever_writes(holder):
+    for made in written(holder):
+        assert "0a1b2c" not in (made if isinstance(made, str) else made.decode("latin-1"))
+    with pytest.raises(TypeError):
+        pickle.dumps(holder)
+
+
+def test_the_key_of_a_plan_is_not_pickled():
+    """With it anyone can try out who is in the input."""
+    for write in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError):
+            write(PlanToApply(plan=None, encoded=b"", key=b"0a1b2c"))
+
+
+def test_credentials_of_one_key_are_the_same_however_it_was_given():
+    given, read = Credentials(api_key="abc"), Credentials(api_key=Secret("abc", "a file"))
+    assert given == read
+    assert hash(given) == hash(read)
+    assert given != Credentials(api_key="abd")
+    assert copy.copy(given) == given

@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import os
+import pickle
 import threading
 
 import httpx2
@@ -76,6 +78,22 @@ def test_several_threads_share_one_client():
         for thread in threads:
             thread.join()
     assert sorted(path for _, path in seen) == [b"/v1/customer_data/c%d" % n for n in range(8)]
+
+
+def test_in_a_forked_process_it_says_so_instead_of_waiting_for_ever(monkeypatch):
+    seen, here = [], os.getpid()
+    with client(seen=seen) as api:
+        with monkeypatch.context() as patch:  # as in a child, which has this object, and not its thread
+            patch.setattr(os, "getpid", lambda: here + 1)
+            with pytest.raises(RuntimeError, match="another process"):
+                api.delete_customer_data("c")
+        assert seen == []
+        api.delete_customer_data("c")
+
+
+def test_it_is_not_copied_to_other_processes_and_says_what_to_do():
+    with pytest.raises(TypeError, match="make one in each process"):
+        pickle.dumps(client())
 
 
 def test_after_its_end_nothing_is_sent_and_no_thread_is_left():
