@@ -19,6 +19,7 @@ LIES = frozenset(
         "another_environment",
         "shifted",
         "stray",
+        "respelled",
     }
 )
 

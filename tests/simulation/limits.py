@@ -112,6 +112,13 @@ LIMITS: tuple[Limit, ...] = (
         "A list of holders does not name its coupon, and this one came in step on a proven connection.",
     ),
     Limit(
+        "another_spelling",
+        frozenset({"respelled"}),
+        ("another list",),
+        frozenset({"holders"}),
+        "A list of holders is handed on as the API says it, with the ids as they are spelled there.",
+    ),
+    Limit(
         "another_environment_of_coupons",
         frozenset({"another_environment"}),
         ("failed, ",),
