@@ -268,12 +268,16 @@ class StopReason(StrEnum):
     ASKED_TO_WAIT = "asked_to_wait"  # Retry-After beyond our bound
     TARGET_UNREACHABLE = "target_unreachable"  # many exchanges in a row without a reliable answer
     CREDENTIALS_REFUSED = "credentials_refused"  # 401 or 403, in the API's own words
-    TURNED_AWAY = "turned_away"  # 401 or 403 for one subject after another, in somebody else's words
+    TURNED_AWAY = "turned_away"  # 401 or 403, which may be somebody else's
     OUTPUT_FAILED = "output_failed"  # what was read could not be written where it is to be delivered (disk full)
     ROUTE_UNPROVEN = "route_unproven"  # a control failed: absence proves nothing on this route
     ENVIRONMENT_DIFFERS = "environment_differs"  # profiles say sandbox and the settings live, or reverse
     STATE_MOVED = "state_moved"  # the journal's file is no longer where it was opened
     JOURNAL_FAILED = "journal_failed"  # the state folder could not be written (disk full)
+
+
+#: Stops after which whatever is asked with the key is refused, too.
+NOT_LET_IN = frozenset({StopReason.CREDENTIALS_REFUSED, StopReason.TURNED_AWAY})
 
 
 class Reason(StrEnum):

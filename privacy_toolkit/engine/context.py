@@ -19,7 +19,6 @@ from privacy_toolkit.core.processes import Aside, in_thread
 from privacy_toolkit.engine.controls import Controls, Surroundings
 from privacy_toolkit.engine.limits import (
     LONGEST_WAIT,
-    MOST_TURNED_AWAY,
     SUSPICIOUS_ABSENCES,
     Event,
     Exchanged,
@@ -103,7 +102,6 @@ class ExecutionContext:
     gone_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     learned_gone: Gone | None = None
     first_absent: list[str] = field(default_factory=list)
-    turned_away: set[str] = field(default_factory=set)  # by somebody else, since the API itself said anything
     paused_until: float = -math.inf
     asked_until: float = -math.inf  # as answered here, not elsewhere
     obstacles: set[Obstacle] = field(default_factory=set)  # those that were told
@@ -151,7 +149,7 @@ class ExecutionContext:
             if is_copy(answer):
                 answer = as_copy(answer)
             else:
-                self._heed_credentials(answer, value)
+                self._heed_credentials(answer)
         if answer.wait is not None:
             self._pause(answer.wait)
         self._compare_environment(answer)
@@ -169,14 +167,14 @@ class ExecutionContext:
         says = isinstance(exchange, Reply) and exchange.retry_after is not None
         return datetime.fromtimestamp(self.clock() / 1e6, UTC) if says else NO_MOMENT
 
-    def heed(self, answer: Answer, purpose: Purpose, first: str | None, about: str, *, copied: bool = False) -> None:
+    def heed(self, answer: Answer, purpose: Purpose, first: str | None, *, copied: bool = False) -> None:
         """Draw the conclusions from an answer that concern every worker: waiting, stopping.
 
-        ``first`` is the subject where this is the first read ``about`` it. ``copied``: the answer may be the copy of
-        a control's.
+        ``first`` is the subject where this is the first read about it. ``copied``: the answer may be the copy of a
+        control's.
         """
-        if not copied and (answer.status in _CREDENTIALS or self.turned_away):
-            self._heed_credentials(answer, about)
+        if answer.status in _CREDENTIALS and not copied:
+            self._heed_credentials(answer)
         if answer.wait is not None:
             self._pause(answer.wait)
         if answer.value is not None and self.sandbox is not None:
@@ -191,21 +189,11 @@ class ExecutionContext:
         elif reason is not None:
             self.stop.request(reason)
 
-    def _heed_credentials(self, answer: Answer, about: str) -> None:
-        """Stop where the API refuses the key, or where somebody else turns one subject after another away.
-
-        A gateway's 401 or 403 says nothing of the key. It may block a single request by what is in it, and the rest of
-        the run is not to wait for that; where it blocks them all, nothing more is to be sent into it.
-        """
-        if answer.status not in _CREDENTIALS:
-            if self.turned_away and answer.finding not in _NO_ANSWER:
-                self.turned_away.clear()
-        elif answer.finding is Finding.CREDENTIALS:
-            self.stop.request(StopReason.CREDENTIALS_REFUSED)
-        else:
-            self.turned_away.add(about)
-            if len(self.turned_away) >= MOST_TURNED_AWAY:
-                self.stop.request(StopReason.TURNED_AWAY)
+    def _heed_credentials(self, answer: Answer) -> None:
+        """Stop at once, and name who refused: a 401 or 403 that may be a gateway's says nothing of the key."""
+        if answer.status in _CREDENTIALS:
+            own = answer.finding is Finding.CREDENTIALS
+            self.stop.request(StopReason.CREDENTIALS_REFUSED if own else StopReason.TURNED_AWAY)
 
     def _pause(self, seconds: float) -> None:
         if seconds > LONGEST_WAIT:

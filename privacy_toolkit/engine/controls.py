@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from privacy_toolkit.core.model import Control, Reason, StopReason
+from privacy_toolkit.core.model import NOT_LET_IN, Control, Reason, StopReason
 from privacy_toolkit.engine.limits import Stop, Watch, backoff
 from privacy_toolkit.http.connection import KEEP_ALIVE
 from privacy_toolkit.http.exchange import Line, Mark
@@ -69,8 +69,7 @@ T = TypeVar("T")
 
 _NO_FINAL_PROOF = frozenset(
     {
-        StopReason.CREDENTIALS_REFUSED,
-        StopReason.TURNED_AWAY,
+        *NOT_LET_IN,
         StopReason.WRONG_ENVIRONMENT,
         StopReason.ENVIRONMENT_DIFFERS,
         StopReason.ROUTE_UNPROVEN,
@@ -476,7 +475,7 @@ class Controls:
 
     def _is_cut_off(self) -> bool:
         """Whether not even connections can be proven: that takes no key, so a refused one is no reason."""
-        return self._is_over() and self._around.stop.reason is not StopReason.CREDENTIALS_REFUSED
+        return self._is_over() and self._around.stop.reason not in NOT_LET_IN
 
     async def _watch_lines(self) -> None:
         """Ask a control on what has been silent for a while, as long as anybody waits for the proof of a connection."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from privacy_toolkit.core.model import Outcome, Purpose, Reason, StopReason, UsageError
+from privacy_toolkit.core.model import NOT_LET_IN, Outcome, Purpose, Reason, StopReason, UsageError
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -111,8 +111,6 @@ T = TypeVar("T")
 SUSPICIOUS_ABSENCES = 100
 #: So many exchanges in a row without a reliable answer, and the target counts as unreachable.
 UNREACHABLE_AFTER = 100
-#: So many subjects in a row that somebody else than the API answers 401 or 403, and nothing more is sent.
-MOST_TURNED_AWAY = 3
 #: The longest time, in seconds, that we wait because the API asks for it; beyond it the run stops.
 LONGEST_WAIT = 120.0
 
@@ -120,7 +118,7 @@ LONGEST_WAIT = 120.0
 STOPS_ALL = frozenset(
     {
         StopReason.STOP_ASKED,
-        StopReason.CREDENTIALS_REFUSED,
+        *NOT_LET_IN,
         StopReason.WRONG_ENVIRONMENT,
         StopReason.ENVIRONMENT_DIFFERS,
         StopReason.FAILURE_LIMIT,

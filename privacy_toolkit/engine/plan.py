@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from privacy_toolkit.core.model import (
+    NOT_LET_IN,
     OPEN_OUTCOMES,
     ExitCode,
     Outcome,
@@ -405,7 +406,7 @@ class Summary(msgspec.Struct, frozen=True, dict=True):
         """The verdict; never ``complete`` while a subject is open, or rows were refused and nobody accepted that."""
         if self.is_running:
             return Verdict.RUNNING
-        if self.stopped_by is StopReason.CREDENTIALS_REFUSED and self.open:
+        if self.stopped_by in NOT_LET_IN and self.open:
             return Verdict.REFUSED
         if (self.stopped_by is not None or self.cut_short) and self.open:
             return Verdict.STOPPED

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import msgspec
 from msgspec.structs import replace
 
-from privacy_toolkit.core.model import Gone, Outcome, Purpose, Reason, StopReason
+from privacy_toolkit.core.model import NOT_LET_IN, Gone, Outcome, Purpose, Reason, StopReason
 from privacy_toolkit.engine.context import NO_MOMENT, ExecutionContext, as_copy, is_copy
 from privacy_toolkit.engine.controls import Between
 from privacy_toolkit.engine.limits import Exchanged, Settled, backoff
@@ -34,8 +34,6 @@ _ACT, _READ_BEFORE, _RECONCILE = Purpose.ACT, Purpose.READ_BEFORE, Purpose.RECON
 #: An answer that is no answer to what was asked: its connection is out of step, or in other hands.
 _NOT_OURS = frozenset({Reason.ANSWER_ABOUT_ANOTHER, Reason.FOREIGN_ANSWER})
 _GONE = Gone.ABSENT
-#: Whatever is asked after these is refused, too.
-_TURNED_AWAY = frozenset({StopReason.CREDENTIALS_REFUSED, StopReason.TURNED_AWAY})
 
 R = TypeVar("R")
 
@@ -518,7 +516,7 @@ class Steps:
         """After a stop, only what an act of this walk began may still be asked."""
         stop = self._tools.stop
         if stop.requested:
-            refused = stop.reason in _TURNED_AWAY
+            refused = stop.reason in NOT_LET_IN
             if not self._acted or refused or self._tools.pacer.is_shut:
                 raise Stopped
 
@@ -571,7 +569,7 @@ class Steps:
         first = purpose is _READ_BEFORE and not self._has_read
         if first and answer.finding in _CONCLUSIVE:
             self._has_read = True
-        tools.heed(answer, purpose, self._lead.id if first else None, self._lead.id, copied=copied)
+        tools.heed(answer, purpose, self._lead.id if first else None, copied=copied)
         tools.emit(Exchanged(operation.name, purpose, answer.status, answer.reason, exchange.elapsed))
         return answer
 

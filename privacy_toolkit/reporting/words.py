@@ -136,7 +136,7 @@ STOPS: Mapping[StopReason, str] = MappingProxyType(
         StopReason.ASKED_TO_WAIT: "the API asked for a longer wait than this run may take",
         StopReason.TARGET_UNREACHABLE: "the API could not be reached reliably",
         StopReason.CREDENTIALS_REFUSED: "the API refused the credentials",
-        StopReason.TURNED_AWAY: "something else than the API turned requests away (401 or 403, not in its words)",
+        StopReason.TURNED_AWAY: "a request was turned away (401 or 403), and not certainly by the API itself",
         StopReason.OUTPUT_FAILED: "what was read could not be written to its output folder",
         StopReason.ROUTE_UNPROVEN: "a control failed: no answer on this route proves that a customer is unknown",
         StopReason.ENVIRONMENT_DIFFERS: "the profiles are not of the environment (live or sandbox) that the settings"
@@ -158,7 +158,8 @@ CHECKS: Mapping[StopReason, str] = MappingProxyType(
         StopReason.TARGET_UNREACHABLE: "First check that the API can be reached: the base URL, the proxy and the"
         " network.",
         StopReason.CREDENTIALS_REFUSED: "First correct the API key.",
-        StopReason.TURNED_AWAY: "First check what answers in the API's place: proxy, gateway, firewall, base URL.",
+        StopReason.TURNED_AWAY: "First check what may answer in the API's place (proxy, gateway, firewall, base URL),"
+        " then the API key.",
         StopReason.STATE_MOVED: "First put the state folder back where it was, the one that this run started in.",
     }
 )

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
-from privacy_toolkit.core.model import ApiError, CredentialsError, Reason, UsageError
+from privacy_toolkit.core.model import ApiError, CredentialsError, UsageError
 from privacy_toolkit.http.exchange import PLAIN, Exchange, Manner, Pacer
 from privacy_toolkit.talonone.addresses import QueryValue
 from privacy_toolkit.talonone.bodies import (
@@ -57,6 +58,9 @@ LARGEST_PAGE: Final = 1000
 T = TypeVar("T", bound=AnswerBody)
 
 
+_UNAUTHORIZED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_ADVICE_OF_KEYS = "Is the key right, and of this environment?"
+_ADVICE_OF_GATES = "It may be no answer of the API: look at proxy, gateway and base URL, then at the key."
 _ADVICE = {
     Finding.ABSENT: "The API does not know what was named.",
     Finding.REFUSED: "It was not done, and may be sent again later.",
@@ -77,8 +81,8 @@ class Calls(ABC):
     """One method for each operation.
 
     All of them raise ``ApiError``, with the reason as its ``code``, where the call was not answered with success;
-    ``CredentialsError`` on 401 and 403 in the API's own words; ``UsageError`` where nothing was sent because the call
-    is not possible.
+    ``CredentialsError`` on 401 and 403, with ``foreign_answer`` as its code where they may be a gateway's;
+    ``UsageError`` where nothing was sent because the call is not possible.
     """
 
     generation = Generation.CURRENT
@@ -298,7 +302,8 @@ def _error(operation: Operation, answer: Answer) -> ApiError | CredentialsError:
     """The exception for an answer that is no success; it names no id and nothing that a server wrote."""
     status = "no answer" if answer.status is None else f"HTTP {answer.status}"
     message = f"{operation.operation_id} did not succeed: {answer.reason} ({status})."
-    if answer.finding is Finding.CREDENTIALS:  # a gateway's 401 or 403 says nothing of the key
-        return CredentialsError(message, "Is the key right, and of this environment?", code=Reason.CREDENTIALS_REFUSED)
+    if answer.status in _UNAUTHORIZED:  # in whatever words: no call will get further
+        advice = _ADVICE_OF_KEYS if answer.finding is Finding.CREDENTIALS else _ADVICE_OF_GATES
+        return CredentialsError(message, advice, code=answer.reason)
     wait = "" if answer.wait is None else f" The API asks to wait for {answer.wait:.0f} s."
     return ApiError(message, _ADVICE[answer.finding] + wait, code=answer.reason)

@@ -99,9 +99,9 @@ WALKS = [
     # credentials
     ([KEY], "G", Outcome.PENDING, None, None, None, 0),
     ([HELD, KEY], "GD", Outcome.RETRYABLE, Reason.CREDENTIALS_REFUSED, None, VISIBLE, 1),
-    # those of a gateway say nothing of the key
-    ([FOREIGN_KEY] * 5, "GGGGG", Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, None, None, 0),
-    ([HELD, FOREIGN_KEY, HELD, OK, ABSENT], "GDGDG", Outcome.ERASED, None, CONFIRMED, VISIBLE, 2),
+    # those of a gateway say nothing of the key, and stop the run as well
+    ([FOREIGN_KEY], "G", Outcome.RETRYABLE, Reason.FOREIGN_ANSWER, None, None, 0),
+    ([HELD, FOREIGN_KEY], "GD", Outcome.UNKNOWN, Reason.FOREIGN_ANSWER, None, VISIBLE, 1),
     ([HELD, OK, KEY], "GDG", Outcome.UNVERIFIED, Reason.READ_FAILED_AFTERWARDS, None, VISIBLE, 1),
 ]
 

@@ -8,7 +8,6 @@ import pytest
 
 from privacy_toolkit.core.model import Job, StopReason, UsageError
 from privacy_toolkit.engine.job import Context
-from privacy_toolkit.engine.limits import MOST_TURNED_AWAY
 from privacy_toolkit.engine.steps import READ_TRIES
 from privacy_toolkit.jobs import declaration
 from privacy_toolkit.jobs.holders import MadeCode, decode_code
@@ -193,27 +192,12 @@ def test_credentials_stop_the_execution(write):
 
 
 @pytest.mark.parametrize("foreign", FOREIGN_KEYS)
-def test_a_gateway_that_turns_everybody_away_stops_the_execution_and_is_not_taken_for_the_api(write, foreign):
+def test_a_gateway_that_turns_a_request_away_stops_the_execution_and_is_not_taken_for_the_api(write, foreign):
     rows = [(name, {"campaignId": 1, "attributes": {"n": n}}) for n, name in enumerate("abcde", 11)]
-    script, stand = write(*[foreign] * MOST_TURNED_AWAY, job=Job.REFERRALS, rows=rows)
-    assert script.sent == ["11", "12", "13"]
-    assert stand == ["unknown no_look_possible"] * 3 + ["pending"] * 2
+    script, stand = write(foreign, job=Job.REFERRALS, rows=rows)
+    assert (script.sent, stand) == (["11"], ["unknown no_look_possible", *["pending"] * 4])
     assert script.reason is StopReason.TURNED_AWAY
     assert {record.reason for entry in stand for record in entry.exchanges} == {"foreign_answer"}
-
-
-@pytest.mark.parametrize("foreign", FOREIGN_KEYS)
-def test_a_gateway_that_blocks_some_requests_keeps_nobody_else_from_being_done(write, foreign):
-    rows = [(name, {"campaignId": 1, "attributes": {"n": n}}) for n, name in enumerate("abcdef", 11)]
-    script, stand = write(foreign, foreign, MADE_FOR, foreign, foreign, MADE_FOR, job=Job.REFERRALS, rows=rows)
-    assert stand == ["unknown no_look_possible", "unknown no_look_possible", "done"] * 2
-    assert script.reason is None
-
-
-def test_a_gateway_that_blocks_one_row_again_and_again_does_not_stop_the_rest(write):
-    script, stand = write(*[FOREIGN_KEYS[0]] * ACT_TRIES, job=Job.PROFILES, rows=PROFILE_ROWS)
-    assert (script.sent, script.reason) == (["1"] * ACT_TRIES, None)
-    assert stand == ["unknown foreign_answer", "pending", "done"]
 
 
 # an answer that was lost

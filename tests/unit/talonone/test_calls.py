@@ -182,9 +182,10 @@ def test_refused_credentials_have_their_own_kind(talk, status):
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"message":"Forbidden"}'])
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_gateway_that_turns_a_call_away_says_nothing_of_the_key(talk, status, body):
-    with pytest.raises(ApiError) as raised:
+    with pytest.raises(CredentialsError) as raised:
         talk(calling("get_customer_inventory", "c"), (status, body))
     assert raised.value.code == "foreign_answer"
+    assert "gateway" in raised.value.hint
 
 
 def test_what_is_refused_for_good_is_not_to_be_sent_again(talk):
