@@ -226,12 +226,9 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
                 write_table(folder / INDEX, table, guard=True, hint=AGAIN)
                 os.sync()  # once for all letters: each on its own would take hours for a million
         except OSError as error:
-            raise UsageError(
-                f"The letters can't be written to {order.out}: {error.strerror}.",
-                "Name a folder that is not there."
-                if isinstance(error, FileExistsError | NotADirectoryError)
-                else AGAIN,
-            ) from None
+            is_there = isinstance(error, FileExistsError | NotADirectoryError)
+            hint = "Name a folder that is not there." if is_there else AGAIN
+            raise UsageError(f"The letters can't be written to {order.out}: {error.strerror}.", hint) from None
     written.foreign = sorted(writer.foreign)
     return written
 
