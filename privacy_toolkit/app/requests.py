@@ -49,6 +49,7 @@ from privacy_toolkit.reporting.rows import AGAIN, pseudonym, write_table
 # of a mail server would tell whose row of the pack is whose. Numbers by outcome and year are left.
 
 _NAMED: Final = 32  # hexadecimal digits of a pseudonym
+_THERE: Final = (FileExistsError, NotADirectoryError)
 
 
 class Answers:
@@ -190,12 +191,11 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         RefusedError, JournalError: the run was purged; the journal can't be read.
     """
     check_apart(order.out)
-    written = WrittenLetters(order.out / INDEX)
     with _answering(state, run_id) as (journal, plan, secret):
         writer = LetterWriter(order.templates, order.lang, rehearsed=plan.environment == "sandbox")
         _make_way(order.out)
         answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan, today)
-        written.environment, written.packages = plan.environment, plan.out or ""
+        written = WrittenLetters(order.out / INDEX, environment=plan.environment, packages=plan.out or "")
 
         def rows(folder: Path) -> Iterator[tuple[str, ...]]:
             for observed in journal.rows():
@@ -226,9 +226,10 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
                 write_table(folder / INDEX, table, guard=True, hint=AGAIN)
                 os.sync()  # once for all letters: each on its own would take hours for a million
         except OSError as error:
-            is_there = isinstance(error, FileExistsError | NotADirectoryError)
-            hint = "Name a folder that is not there." if is_there else AGAIN
-            raise UsageError(f"The letters can't be written to {order.out}: {error.strerror}.", hint) from None
+            raise UsageError(
+                f"The letters can't be written to {order.out}: {error.strerror}.",
+                "Name a folder that is not there." if isinstance(error, _THERE) else AGAIN,
+            ) from None
     written.foreign = sorted(writer.foreign)
     return written
 

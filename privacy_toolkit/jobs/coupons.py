@@ -61,8 +61,6 @@ from privacy_toolkit.talonone.models import InventoryCoupon
 from privacy_toolkit.talonone.operations import OPERATIONS, Operation
 from privacy_toolkit.talonone.responses import Answer, Finding, is_maybe_copied
 
-# Reserving and releasing: the same walk in two directions.
-
 #: Something was sent, and whether it shows is not known yet.
 IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.UNVERIFIED})
 _REFUSALS = REFUSED_FOR_GOOD | {Finding.REFUSED, Finding.CREDENTIALS}
@@ -79,9 +77,11 @@ class Direction(msgspec.Struct, frozen=True):
     already: Reason
     unseen: Reason
 
-    def is_so(self, customer: str, holders: HolderList) -> bool:
-        """Whether the customer stands as wanted."""
-        return (customer in holders.ids) is self.adds
+    def is_so(self, customer: str, holders: HolderList, before: Outcome) -> bool:
+        """Whether the customer stands as wanted; who may be there in another spelling has to be released first."""
+        if self.adds or before is Outcome.UNVERIFIED:
+            return (customer in holders.ids) is self.adds
+        return not holders.may_name(customer)
 
     def follows(self, before: Outcome, answer: Answer, *, alone: bool) -> tuple[Outcome, Reason | None]:
         """Where a pair stands by the answer to a request about it, ``alone`` or with others.
@@ -116,15 +116,12 @@ UNREDEEMED = "unredeemed"
 
 
 # The walk for one coupon: read who has it, send for those who are missing, read again, and name what was seen.
-#
-# What was sent without a reliable answer stays ``unknown`` until the list of holders shows what became of it; nothing
-# is sent for it before that.
+# What was sent without a reliable answer stays ``unknown``, and unsent, until the list shows what became of it.
 
 #: How often the same request is sent in one execution before its pairs are left for the next one.
 ACT_TRIES = 4
-#: The ground of a pair for which there is no room in the budget of its coupon.
+#: The grounds of pairs: no room in the budget of the coupon; and a reservation that was redeemed, or may have been.
 OVER_BUDGET = "over_budget"
-#: The grounds of a pair whose reservation stays: the customer redeemed the coupon, or may have.
 REDEEMED, NOT_TOLD = "redeemed", "redemption_not_told"
 INVENTORY = OPERATIONS["get_customer_inventory"]
 
@@ -206,7 +203,7 @@ class Walk:
 
     async def _make_sure(self, purpose: Purpose, first: Answer) -> Answer:
         """Look once more, elsewhere, where a list says that there is nothing to release: who is in either has it."""
-        nothing = [seq for seq in self._open if self._direction.is_so(self._ids[seq], self._holders)]
+        nothing = [seq for seq in self._open if self._is_so(seq, self._holders)]
         if self._direction.adds or all(self._at[seq].outcome in IN_DOUBT for seq in nothing):
             return first
         second = await self._steps.again(HOLDERS, purpose, first, self._coupon, nothing)
@@ -226,9 +223,12 @@ class Walk:
         if self._budget is not None and purpose is not Purpose.READ_AFTER and await self._steps.in_step(answer):
             return True
         concludes = self._budget is not None or self._refused
-        if concludes or any(self._direction.is_so(self._ids[seq], found) for seq in pairs):
+        if concludes or any(self._is_so(seq, found) for seq in pairs):
             return await self._steps.proven(HOLDERS, answer)
         return True
+
+    def _is_so(self, seq: int, holders: HolderList) -> bool:
+        return self._direction.is_so(self._ids[seq], holders, self._at[seq].outcome)
 
     def _unread(self, answer: Answer) -> None:
         """It could not be read who has the coupon: nothing is sent."""
@@ -240,7 +240,7 @@ class Walk:
 
     async def _settle_seen(self, seqs: Collection[int]) -> None:
         """Settle those that stand as wanted by the last list, and say why they do."""
-        so = [seq for seq in seqs if self._direction.is_so(self._ids[seq], self._holders)]
+        so = [seq for seq in seqs if self._is_so(seq, self._holders)]
         await self._tell(so)
         for seq in so:
             sent = _ATTRIBUTIONS.get(self._at[seq].outcome)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
@@ -44,6 +47,20 @@ class HolderList(msgspec.Struct, frozen=True):
 
     ids: frozenset[str]
     count: int
+
+    def may_name(self, customer: str) -> bool:
+        """Whether a customer is there, or one whose id is the same but for its spelling: who tells them apart?"""
+        return customer in self.ids or _spelled(customer) in _all_spelled(self.ids)
+
+
+def _spelled(id_: str) -> str:
+    """An id without regard to case, Unicode normalisation, percent-encoding, and blanks around it."""
+    return unicodedata.normalize("NFKC", unquote(id_)).casefold().strip()
+
+
+@lru_cache(maxsize=16)  # each list is looked at for all who are not in it
+def _all_spelled(ids: frozenset[str]) -> frozenset[str]:
+    return frozenset(map(_spelled, ids))
 
 
 def holders_of(answer: Answer) -> HolderList | None:

@@ -386,6 +386,10 @@ RELEASES = [
     ([has(), has()], ["G", "G"], dict.fromkeys("abc", "done not_reserved")),
     ([has(), has("a"), GONE, has()], ["G", "G", "Da", "G"], {"a": "done", "b": "done not_reserved"}),
     ([has("a"), has("b"), GONE, has()], ["G", "G", "Da,b", "G"], {"a": "done", "b": "done", "c": "done not_reserved"}),
+    # who may be there in another spelling is released, and then has to be absent as it was asked for
+    ([has("A"), has("A"), GONE, has()], ["G", "G", "Da", "G"], {"a": "done", "b": "done not_reserved"}),
+    ([has("A"), has("A"), GONE, has("A")], ["G", "G", "Da", "G"], {"a": "done", "b": "done not_reserved"}),
+    ([has("%61 "), has(), GONE, has()], ["G", "G", "Da", "G"], {"a": "done", "b": "done not_reserved"}),
     ([has(), ABSENT], ["G", "G"], dict.fromkeys("abc", "pending route_unproven")),
     ([has(), *[E500] * 5], ["G"] * 6, dict.fromkeys("abc", "retryable server_error")),
     ([has("a"), has("a"), GONE, has("a")], ["G", "G", "Da", "G"], {"a": "unverified still_among_holders"}),
