@@ -228,7 +228,9 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
         except OSError as error:
             raise UsageError(
                 f"The letters can't be written to {order.out}: {error.strerror}.",
-                "Name a folder that is not there." if isinstance(error, FileExistsError | NotADirectoryError) else AGAIN,
+                "Name a folder that is not there."
+                if isinstance(error, FileExistsError | NotADirectoryError)
+                else AGAIN,
             ) from None
     written.foreign = sorted(writer.foreign)
     return written
