@@ -17,10 +17,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from threading import Event
-from types import SimpleNamespace
 from typing import Any, Final
 
 from privacy_toolkit.core.model import UsageError
@@ -281,8 +279,6 @@ COLLECT_AFTER: Final = 50_000
 #: The same before a run is worked on: modules are objects by the ten thousand, and no garbage.
 COLLECT_AT_START: Final = 200_000
 _NOT_TO_BE_FOUND: Final[Any] = None
-_DOCUMENTED: Final = "pyarrow.vendored.docscrape"
-_NOTHING_SAID: Final[Any] = SimpleNamespace(NumpyDocString=lambda _: {"Parameters": ()})
 #: What pyarrow loads where it finds it: for arrays, and for file systems that are not of this machine.
 _NOT_NEEDED: Final = ("numpy", *(f"pyarrow._{name}" for name in ("s3fs", "gcsfs", "azurefs", "hdfs")))
 
@@ -302,51 +298,10 @@ def lean_pyarrow() -> Iterator[None]:
     hidden = [name for name in _NOT_NEEDED if name not in sys.modules]
     sys.modules |= dict.fromkeys(hidden, _NOT_TO_BE_FOUND)  # so the import system is told that a module is not there
     try:
-        _import_compute()
         yield
     finally:
         for name in hidden:
             del sys.modules[name]
-
-
-def _import_compute() -> None:
-    """Load ``pyarrow.compute`` so that each of its functions is made when it is first asked for.
-
-    It makes 280 of them, with their documentation, which takes as long as the rows of 2,000 subjects. Where it is not
-    made as we know it, it is loaded as ever.
-    """
-    try:
-        inner: Any = import_module("pyarrow._compute")
-        registry = inner.function_registry
-    except (ImportError, AttributeError):
-        return  # anyone who needs it is told
-
-    def made(name: str) -> Any:
-        """Make one."""
-        try:
-            function = registry().get_function(name.rstrip("_"))
-        except KeyError:
-            raise AttributeError(f"pyarrow.compute has no {name}") from None
-        vars(compute)[name] = wrapped = compute._wrap_function(name, function)  # noqa: SLF001 - as it does itself
-        return wrapped
-
-    inner.function_registry = lambda: SimpleNamespace(
-        list_functions=lambda: ["utf8_zero_fill"],  # which it gives a second name at once
-        get_function=registry().get_function,
-    )
-    # What reads the documentation of options, to write that of the functions, loads pydoc; nobody reads it here.
-    documented = sys.modules.setdefault(_DOCUMENTED, _NOTHING_SAID)
-    try:
-        compute: Any = import_module("pyarrow.compute")
-        compute.__getattr__ = made
-        compute.function_registry = registry
-        _ = compute.and_, compute.equal  # one whose name is a keyword, and one that is as any other
-    except Exception:  # noqa: BLE001 - whatever it is: then it is not made as we know it
-        sys.modules.pop("pyarrow.compute", None)
-    finally:
-        inner.function_registry = registry
-        if documented is _NOTHING_SAID:
-            del sys.modules[_DOCUMENTED]
 
 
 @contextmanager

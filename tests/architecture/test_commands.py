@@ -36,21 +36,6 @@ import numpy, pyarrow
 """
 
 
-#: As for a pack, and then each function is asked for that pyarrow could call by itself.
-COMPUTING = """
-import json
-from privacy_toolkit.core.privacy import OURS, lean_pyarrow
-OURS.set()
-with lean_pyarrow():
-    import pyarrow.compute as pc
-made, registry = len(vars(pc)), pc.function_registry()
-kinds = {name: registry.get_function(name) for name in registry.list_functions()}
-called = [name for name, one in kinds.items() if "aggregate" not in one.kind]
-named = [getattr(pc, name).__name__ for name in called]
-print(json.dumps([made < len(vars(pc)), named == called, pc.and_(True, False).as_py(), hasattr(pc, "none_such")]))
-"""
-
-
 def test_commands_and_their_options_have_help():
     silent = [path for path, command in commands().items() if not (command.help or command.short_help)]
     silent += [
@@ -99,8 +84,3 @@ def test_a_pack_is_made_with_pyarrow_alone_but_in_a_script_that_may_want_arrays(
     code = SEALING.format(ours=ours)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout)) & {"numpy", "pandas", "pyarrow"} == loaded
-
-
-def test_functions_of_pyarrow_are_made_when_they_are_asked_for_and_all_are_there():
-    done = subprocess.run([sys.executable, "-c", COMPUTING], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [True, True, False, False]
