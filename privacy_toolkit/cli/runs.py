@@ -484,9 +484,10 @@ def _told(line: dict[str, Any]) -> str:
     refused = f"  {count(line['rejected'], 'row')} REFUSED" if line["rejected"] else ""
     if "purged_at" in line:
         due, refused = f"  purged on {line['purged_at'][:10]}: its ids are gone", ""
+    failed = f"  {line['failed']:,} FAILED" if line["failed"] else ""
     overdue = f"  {line['overdue']:,} OVERDUE" if line["overdue"] else ""
     noun = "subject " if line["subjects"] == 1 else "subjects"
     return (
         f"{line['run_id']}  {line['verdict']:<11}{line['subjects']:>12,} {noun}{line['open']:>12,} open"
-        f"  {line['target']}{due}{overdue}{refused}"
+        f"  {line['target']}{due}{overdue}{failed}{refused}"
     )

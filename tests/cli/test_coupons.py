@@ -86,6 +86,7 @@ def test_a_plan_says_how_things_stand_and_changes_nothing(call, free, table, tmp
     free.store.reserve(CODES[0], ["customer-00010"])
     done = call("apply", plan, "--confirm", "yes", "--json")
     assert (done.code, done.json["outcomes"]) == (3, {"done": 2, "on_hold": 4, "failed": 1})
+    assert "1 FAILED" in call("runs", "list").out
     assert len(holders(free, CODES[0])) == 4
 
 

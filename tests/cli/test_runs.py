@@ -18,7 +18,7 @@ def test_runs_are_listed_newest_first(call, run, requests, phrase):
     listed = call("runs", "list", "--json").json["runs"]
     assert {line["run_id"] for line in listed} == {run, second}
     promised = {"run_id", "job", "target", "verdict", "started_at", "subjects", "open"}
-    assert set(listed[0]) == promised | {"due_on", "overdue", "rejected"}
+    assert set(listed[0]) == promised | {"due_on", "failed", "overdue", "rejected"}
     assert (listed[0]["verdict"], listed[0]["subjects"], listed[0]["open"]) == ("complete", 12, 0)
 
 

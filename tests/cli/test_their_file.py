@@ -49,7 +49,7 @@ def test_a_workbook_gives_the_plan_of_the_csv_next_to_it(call, server, workbook,
     assert call("erase", table, "--plan", tmp_path / "b.json", "--json").code == 0
     assert planned(tmp_path / "a.json") == planned(tmp_path / "b.json")
     shown = call("erase", workbook, "--map", mapping, "--plan", tmp_path / "c.json").err
-    assert "Read as   sheet 'Requests', requested_at = 'Eingang', customer_id = 'Kundennummer'" in shown
+    assert "Read as   sheet 'Requests', customer_id = 'Kundennummer', requested_at = 'Eingang'" in shown
     given = json.loads((tmp_path / "a.json").read_text())["input"]
     assert (given["format"], given["sheet"], given["id_column"]) == ("xlsx", "Requests", "customer_id")
     assert given["columns"] == {"customer_id": "Kundennummer", "requested_at": "Eingang"}
