@@ -119,8 +119,7 @@ def test_a_signal_ends_the_waiting_that_the_api_asked_for(sandbox, toolkit, writ
     server = sandbox(IDS, faults=Faults(rates={FaultKind.ERROR_429: 1.0}, retry_after=100))
     kit = toolkit(server.base_url)
     process = begin(kit, write_ids(IDS), "--concurrency", "4", "--progress", "lines")
-    while "wait 100 s" not in process.stderr.readline():
-        pass
+    assert any("wait 100 s" in line for line in process.stderr)
     process.send_signal(signal.SIGTERM)
     done = kit.finish(process)
     assert done.code == 4
