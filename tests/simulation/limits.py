@@ -119,6 +119,21 @@ LIMITS: tuple[Limit, ...] = (
         "A list of holders is handed on as the API says it, with the ids as they are spelled there.",
     ),
     Limit(
+        "another_spelling_of_a_holder",
+        frozenset({"respelled"}),
+        ("on hold, though",),
+        frozenset({"reserve", "assign"}),
+        "Ids are compared as they are written: a list that spells one otherwise does not show its reservation.",
+    ),
+    Limit(
+        "another_spelling_after_a_release",
+        frozenset({"respelled"}),
+        ("done, and it is not so",),
+        frozenset({"release"}),
+        "An accepted release was not carried out, and the list after it spells the id otherwise.",
+        also=frozenset({"not_applied"}),
+    ),
+    Limit(
         "another_environment_of_coupons",
         frozenset({"another_environment"}),
         ("failed, ",),

@@ -368,6 +368,10 @@ class Far:
         if len(rest) < length:
             return None
         self._buffer = rest[length:]
+        if first.count(" ") != 2:  # what is left of a request whose beginning went down with its process
+            self._is_over = True
+            self._pipe.send(b"")
+            return None
         method, target, _ = first.split(" ")
         path, _, query = target.partition("?")
         route = _ROUTER.match(method, path.encode())
