@@ -24,6 +24,7 @@ from privacy_toolkit.engine.open_requests import (
     SETTLED_OUTCOMES,
     WITHDRAWN,
     deadline_of,
+    is_rehearsal,
     open_subjects,
     plan_scope,
 )
@@ -192,7 +193,7 @@ def write_letters(state: State, run_id: str, order: LetterOrder, today: date) ->
     """
     check_apart(order.out)
     with _answering(state, run_id) as (journal, plan, secret):
-        writer = LetterWriter(order.templates, order.lang, rehearsed=plan.environment == "sandbox")
+        writer = LetterWriter(order.templates, order.lang, rehearsed=is_rehearsal(plan))
         _make_way(order.out)
         answers, over = Answers(state, run_id), _Overtaken.of(state, run_id, plan, today)
         written = WrittenLetters(order.out / INDEX, environment=plan.environment, packages=plan.out or "")

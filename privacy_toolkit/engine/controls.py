@@ -175,7 +175,7 @@ class Controls:
 
     def is_fresh(self, operation: Operation) -> bool:
         """Whether a control held, and not too long ago: it vouches for what is asked now."""
-        return self._around.clock() - (self._routes.get(operation.path) or self._route(operation)).ended <= FRESH
+        return self._around.clock() - self._route(operation).ended <= FRESH
 
     async def ensure(self, operation: Operation) -> bool:
         """Ask the controls of an operation now; whether they held."""
@@ -186,11 +186,11 @@ class Controls:
 
     def seen(self, operation: Operation, begun: float) -> None:
         """Take a customer's inventory, asked for at ``begun``, as the natural control that it is."""
-        self._held((self._routes.get(operation.path) or self._route(operation)), begun)
+        self._held(self._route(operation), begun)
 
     def absent(self, operation: Operation) -> Between:
         """Say between which controls an answer stands that says so now."""
-        return Between((self._routes.get(operation.path) or self._route(operation)).last, self._around.clock())
+        return Between(self._route(operation).last, self._around.clock())
 
     def contradicted(self, operation: Operation, absent: Between | None = None) -> None:
         """Take note that the same was answered one way and then the other: one who knows nobody answers here, too.
@@ -207,7 +207,7 @@ class Controls:
 
     def is_refuted(self, operation: Operation, absent: Between) -> bool:
         """Whether somebody else may have answered when this was said, as was seen since."""
-        route = self._routes.get(operation.path) or self._route(operation)
+        route = self._route(operation)
         if not route.refuted:  # nearly always
             return absent.at <= route.forgotten
         return absent.at <= route.forgotten or any(begun <= absent.at <= ended for begun, ended in route.refuted)
@@ -311,7 +311,7 @@ class Controls:
         return route
 
     async def _between_controls(self, operation: Operation, asked_at: float) -> bool:
-        route = self._routes.get(operation.path) or self._route(operation)
+        route = self._route(operation)
         if self._is_over():
             return False
         if route.begun >= asked_at and not self._holds():
