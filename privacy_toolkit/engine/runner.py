@@ -317,8 +317,7 @@ class Runner:
         finally:
             if claim is not _NOTHING:
                 self._claims.end(claim, held_back=steps.held_back, quiet_until=steps.quiet_until)
-            if steps.has_place:
-                self._tools.places.give_back()
+            steps.give_place_back()
 
     def _let_through(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Those who may be begun with, of some that are only together to be sent together; else nobody.

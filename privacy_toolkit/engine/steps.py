@@ -251,15 +251,19 @@ class Steps:
         if are_in_step and not bracketed:
             return True
         self.leave()
-        if self.has_place:
-            self.has_place = False
-            self._tools.places.give_back()
+        self.give_place_back()
         controls, between = self._tools.controls, self._between
         is_proven = await controls.proven(operation, answers, bracketed=bracketed)
         if is_proven and is_absence and between is not None:
             between.until = min(between.until, self._tools.monotonic())
             return not controls.is_refuted(operation, between)
         return is_proven
+
+    def give_place_back(self) -> None:
+        """Give the place in flight to others, if the walk has one."""
+        if self.has_place:
+            self.has_place = False
+            self._tools.places.give_back()
 
     async def _hold_place(self) -> None:
         if not self.has_place:
@@ -421,9 +425,7 @@ class Steps:
         alone: nearly never.
         """
         tools, walked = self._tools, (self._absent, self._between)
-        if self.has_place:  # who waits for the turn must not keep it from the one who has it
-            self.has_place = False
-            tools.places.give_back()
+        self.give_place_back()  # who waits for the turn must not keep it from the one who has it
         await tools.controls.wait_for(tools.gone_turn)
         try:
             before, tools.gone_before = tools.gone_before(), list
